@@ -1,0 +1,204 @@
+"""The worker: owns lanes by lease, one thread each, and follows what was accepted with one look-up off the lane."""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import threading
+import uuid
+from collections.abc import Mapping
+
+import structlog
+
+from bridge.broker import Broker
+from bridge.clock import monotonic
+from bridge.errors import LedgerAway
+from bridge.lane import Lane, LaneLost, Ownership, Stopping, ask_until_answered, look_up, work_of
+from bridge.ledger import Ledger
+from bridge.session import Login, Session
+from bridge.settings import Settings
+from bridge.work import Account
+
+_WAIT_S = 1.0
+"""How long a lane waits for news at a time; also how long stopping may have to wait for it."""
+_RETIRE_EVERY_S = 60.0
+_FOLLOWERS = 4
+
+log = structlog.get_logger("bridge.worker")
+
+
+class Worker:
+    """Carries out what is in the lanes of these accounts, as far as no other worker owns them."""
+
+    def __init__(self, settings: Settings, accounts: Mapping[str, Account], brokers: Mapping[str, Broker],
+                 ledger: Ledger) -> None:
+        self._settings, self.brokers, self.ledger = settings, brokers, ledger
+        self.accounts = dict(accounts)
+        self._owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._logins: dict[str, Login] = {}
+        for account in self.accounts.values():
+            if account.login not in self._logins:
+                self._logins[account.login] = Login(brokers[account.broker], account, ledger, settings.secret)
+        self._owned: dict[str, Ownership] = {}
+        self._followers = [_Follower(self) for _ in range(min(_FOLLOWERS, len(self.accounts)))]
+        self.stop = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; then finish what is in flight, or leave it on record, and give the lanes up."""
+        self.stop = stop
+        threads = [threading.Thread(target=self._own_lane, args=(account,), name=f"lane {account.name}", daemon=True)
+                   for account in self.accounts.values()]
+        threads += [threading.Thread(target=self._keep_leases, name="leases", daemon=True)]
+        threads += [threading.Thread(target=each.run, name="follower", daemon=True) for each in self._followers]
+        for thread in threads:
+            thread.start()
+        log.info("worker started", owner=self._owner, lanes=len(self.accounts))
+        stop.wait()
+        ends_at = monotonic() + self._settings.shutdown_timeout
+        for thread in threads:
+            thread.join(max(0.0, ends_at - monotonic()))
+        if left := [thread.name for thread in threads if thread.is_alive()]:
+            log.warning("stopped while still at work; what was sent is on record", threads=left)
+        log.info("worker stopped", owner=self._owner)
+
+    def session(self, account: Account) -> Session:
+        """New connections for one thread, over the account's shared log-in."""
+        return Session(account, self._logins[account.login], self._settings.call_timeout)
+
+    # -- lanes -------------------------------------------------------------------------------------------------------
+
+    def _own_lane(self, account: Account) -> None:
+        session = self.session(account)
+        while not self.stop.is_set():
+            try:
+                own = self._take(account)
+                if own is None:
+                    self.stop.wait(min(1.0, self._settings.lease / 4))
+                    continue
+                log.info("owns the lane", account=account.name, fence=own.lease.fence)
+                self._work_lane(account, session, own)
+            except LaneLost:
+                log.warning("lost the lane to another worker", account=account.name)
+            except (Stopping, LedgerAway):
+                self.stop.wait(0.2)
+            except Exception:
+                log.exception("a lane failed; it starts again", account=account.name)
+                self.stop.wait(1.0)
+            finally:
+                self._give_up(account)
+        session.close()
+
+    def _take(self, account: Account) -> Ownership | None:
+        asked_at = monotonic()
+        lease = ask_until_answered(
+            lambda: self.ledger.take_lease(account.name, self._owner, int(self._settings.lease * 1000)),
+            self.stop, log)
+        if lease is None:
+            return None
+        own = self._owned[account.name] = Ownership(lease, asked_at + self._settings.lease)
+        return own
+
+    def _give_up(self, account: Account) -> None:
+        own = self._owned.pop(account.name, None)
+        if own is None:
+            return
+        try:
+            self.ledger.release_lease(own.lease)
+        except LedgerAway as error:
+            log.warning("the lane's lease could not be given up; it ends by itself", account=account.name,
+                        reason=str(error))
+
+    def _work_lane(self, account: Account, session: Session, own: Ownership) -> None:
+        follower = self._followers[hash(account.name) % len(self._followers)]
+        lane = Lane(self.brokers[account.broker], self.ledger, session, self._settings, self.stop,
+                    on_accepted=lambda order, due_in_s: follower.add(account, own, order, due_in_s))
+        for order in self.ledger.due_look_ups(account.name):
+            follower.add(account, own, order, 0.0)
+        newest, retired_at = "0", monotonic()
+        while not self.stop.is_set():
+            if not own.holds():
+                raise LaneLost
+            orders = self.ledger.lane(account.name)
+            wait_s = self._handle(lane, own, orders)
+            if monotonic() - retired_at > _RETIRE_EVERY_S:
+                self.ledger.retire(account.name)
+                retired_at = monotonic()
+            if wait_s is not None:
+                self.stop.wait(min(wait_s, _WAIT_S))
+            elif not orders:
+                newest = self.ledger.wait_after(account.name, newest, _WAIT_S)
+
+    def _handle(self, lane: Lane, own: Ownership, orders: list[str]) -> float | None:
+        """Handle the lane's orders in turn; returns the seconds to wait when one has to be looked at again."""
+        again: float | None = None
+        for order in orders:
+            if self.stop.is_set():
+                return None
+            wait_s = lane.handle(own, order)
+            if wait_s is None:
+                continue
+            if wait_s >= 0:
+                return wait_s  # it keeps the lane's head
+            again = min(-wait_s, again or _WAIT_S)  # it waits for its predecessor; others may pass
+        return again
+
+    def _keep_leases(self) -> None:
+        """Renew every lease of ours well before it ends."""
+        while not self.stop.wait(self._settings.lease / 4):
+            for name, own in list(self._owned.items()):
+                asked_at = monotonic()
+                try:
+                    lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
+                except LedgerAway as error:
+                    log.warning("a lease could not be renewed", account=name, reason=str(error))
+                    continue
+                if lease is not None and lease.fence == own.lease.fence:
+                    own.renewed(asked_at + self._settings.lease)
+                else:
+                    own.lost()
+
+
+class _Follower:
+    """One look-up after each acceptance, off the lane: what the broker says of the order by now."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._due: queue.PriorityQueue[tuple[float, str, str, Ownership]] = queue.PriorityQueue()
+        self._sessions: dict[str, Session] = {}
+
+    def add(self, account: Account, own: Ownership, order: str, due_in_s: float) -> None:
+        """Look this order up in `due_in_s` seconds."""
+        self._due.put((monotonic() + due_in_s, order, account.name, own))
+
+    def run(self) -> None:
+        """Look orders up as they fall due, until the worker stops."""
+        stop = self._worker.stop
+        while not stop.is_set():
+            try:
+                due_at, order, account, own = self._due.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if stop.wait(max(0.0, due_at - monotonic())):
+                return
+            try:
+                self._look(self._worker.accounts[account], own, order)
+            except (LaneLost, Stopping):
+                continue
+            except LedgerAway:
+                self._due.put((monotonic() + 1.0, order, account, own))
+            except Exception:
+                log.exception("a look-up failed", order=order)
+
+    def _look(self, account: Account, own: Ownership, order: str) -> None:
+        worker = self._worker
+        stored = worker.ledger.load(account.name, order)
+        if stored is None or stored.state != "accepted" or not own.holds():
+            return
+        if account.name not in self._sessions:
+            self._sessions[account.name] = worker.session(account)
+        plan = worker.brokers[account.broker].look_up(work_of(stored, account, stored.counter))
+        seen, records, words = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
+        if seen is None:
+            log.info("an accepted order was not seen yet", order=order, words=words)
+        worker.ledger.see(own.lease, stored, seen, records)

@@ -1,0 +1,174 @@
+"""Sent or not is a fact, a call ends in time, and nothing is sent twice."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import bridge.transport
+from bridge.call import NOT_JSON, Call, Reply
+from bridge.transport import NotSent, Transport, Withheld
+from tests.rig import ToyServer, toy_server
+
+
+@pytest.fixture
+def server() -> Iterator[ToyServer]:
+    with toy_server() as found:
+        yield found
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    found = Transport(timeout_s=0.6)
+    yield found
+    found.close()
+
+
+def place(url: str) -> Call:
+    return Call(operation="place", method="POST", url=f"{url}/place", step="entry", write=True, body={"id": "o1"})
+
+
+def test_a_call_is_sent_once_and_its_reply_is_read(server: ToyServer, transport: Transport) -> None:
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status == 200 and reply.json == {"id": 1}
+    assert len(server.requests) == 1
+
+
+def test_a_connection_is_kept_for_the_next_call(server: ToyServer, transport: Transport) -> None:
+    connections = []
+    original = bridge.transport._HTTPConnection.connect
+
+    def connect(self: Any) -> None:
+        connections.append(1)
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bridge.transport._HTTPConnection, "connect", connect)
+        for _ in range(5):
+            assert isinstance(transport.send(place(server.url)), Reply)
+
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize("word", ["drop_before", "drop_after", "cut"])
+def test_a_connection_lost_after_the_first_byte_is_perhaps_executed(server: ToyServer, transport: Transport,
+                                                                    word: str) -> None:
+    server.script.append(word)
+
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status is None and reply.fault
+    assert len(server.sent()) == 1
+
+
+def test_a_refused_connection_and_an_unknown_host_are_certainly_not_sent(transport: Transport) -> None:
+    assert isinstance(transport.send(place("http://127.0.0.1:1")), NotSent)
+    assert isinstance(transport.send(place("http://no-such-host.invalid")), NotSent)
+
+
+def test_a_tls_handshake_that_fails_is_certainly_not_sent(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=_say_nothing_of_tls, args=(listener,), daemon=True).start()
+
+        answer = transport.send(place(f"https://127.0.0.1:{port}"))
+
+    assert isinstance(answer, NotSent)
+
+
+def _say_nothing_of_tls(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"this is not TLS")
+
+
+def test_a_dripping_reply_ends_at_the_total_deadline(server: ToyServer, transport: Transport) -> None:
+    server.script.append("drip")
+    started_at = time.monotonic()
+
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status is None and "0.6 s" in reply.fault
+    assert time.monotonic() - started_at < 3
+
+
+def test_a_huge_reply_is_cut_and_counts_as_not_heard(server: ToyServer, transport: Transport,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge.transport, "LARGEST_REPLY", 1000)
+    server.script.append((200, b"x" * 5000))
+
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status is None
+
+
+def test_a_redirect_is_not_followed(server: ToyServer, transport: Transport) -> None:
+    server.script.append((307, {}, {"Location": f"{server.url}/elsewhere"}))
+
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status == 307
+    assert len(server.requests) == 1
+
+
+def test_proxies_of_the_environment_are_not_used(server: ToyServer, transport: Transport,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert isinstance(transport.send(place(server.url)), Reply)
+
+
+def test_a_withheld_call_sends_no_byte(server: ToyServer, transport: Transport) -> None:
+    def no() -> None:
+        raise Withheld("too late")
+
+    assert transport.send(place(server.url), no) == NotSent("too late")
+    assert isinstance(transport.send(place(server.url)), Reply)
+    assert len(server.requests) == 1
+
+
+def test_the_last_look_is_taken_once_right_before_the_first_byte(server: ToyServer, transport: Transport) -> None:
+    looks = []
+
+    transport.send(place(server.url), lambda: looks.append(len(server.requests)))
+
+    assert looks == [0]
+
+
+def test_a_connection_that_the_broker_closed_meanwhile_is_not_trusted_with_an_order(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard: list[bytes] = []
+        closed = threading.Event()
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    heard.append(connection.recv(65536))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"id\":1}")
+                closed.set()
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert isinstance(transport.send(place(url)), Reply)
+        assert closed.wait(5)
+
+        again = transport.send(place(url))
+
+    assert isinstance(again, Reply) and again.status == 200
+
+
+def test_undecodable_bytes_are_no_json(server: ToyServer, transport: Transport) -> None:
+    server.script.append((200, b'{"id": "\xff\xfe"}'))
+
+    reply = transport.send(place(server.url))
+
+    assert isinstance(reply, Reply) and reply.status == 200 and reply.json is NOT_JSON
