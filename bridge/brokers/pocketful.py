@@ -1,0 +1,1291 @@
+"""Pocketful (India): regular, cover (`CO`) and bracket (`BO`) orders over REST.
+
+Pages: https://api.pocketful.in/docs (Place and Cancel of regular, after-market, cover and bracket orders, Order Book,
+Positions, Login); the published clients `pocketful` 0.1.2 and Pocketfulapi-python. Nothing here was tried with money.
+
+Two styles. `api: trade` is https://trade.pocketful.in with `Authorization: Bearer`: the default, because the OAuth
+log-in and the token made in the portal are documented there and nowhere else. `api: algo` is https://algo.pocketful.in
+with `x-authorization-token` and `x-device-type`, as the newest pages and client have it; the log-in with password and
+second factor (`log_in: password`) exists only there.
+
+The traps that cost money:
+
+* `stop_loss_value` of a cover order is a price on one page (13 with a stop at 12) and a distance in the published
+  client (77.9 with 1). It has no default: an account says `price` or `distance`, after a try with one share. The stop
+  and target of a bracket order are distances everywhere.
+* `trailing_stop_loss` is "0.05" next to a stop one rupee away: it reads as the step by which the stop follows, not as
+  its distance. A table calls it a number, every example of a trailing order writes it as text: `trailing_stop_loss:
+  text | number`, text by default. An order that does not trail sends the number 0, as the client does.
+* "success" means received. Rejections by margin, adapter or exchange stand in the order book only. A cover or bracket
+  order answers with a `basket_id`, no order id; an empty one says nothing. The way back to any order is our own
+  `user_order_id`; the broker does not keep it unique, so it is matched with instrument, side, quantity and time.
+* A cover or bracket order cannot be cancelled before the exchange has given it an `exchange_order_id`.
+* The pages disagree on whether a DELETE carries its parameters as query or as body (`cancel_parameters`: both, query,
+  body), and the book's own `leg_order_indicator` and status words are to be sent back as they are.
+* A missing field is refused ("can't be blank"), so every field is always sent.
+* Cancelling the legs leaves the position naked, and may itself sell it: a close waits until the book shows them gone
+  and only then reads the position it turns round.
+* `last_activity_reference` and other ids of 19 digits do not survive a binary float; nothing here makes one.
+* Tokens end at midnight in India, whatever `expires_in` says. Orders are taken only from the registered static IP.
+* Market and SLM orders may be refused (SEBI wants market protection; the newest page lists LIMIT and SL only).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, TypeVar
+from urllib.parse import quote
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, distance, legs_of
+from bridge.call import (
+    Accepted,
+    Call,
+    Hold,
+    LogIn,
+    LoginRefused,
+    LookUp,
+    Outcome,
+    Pause,
+    Placeholder,
+    Plan,
+    Rejected,
+    Reply,
+    Retry,
+    Seen,
+    Token,
+    Unknown,
+)
+from bridge.numbers import shortest
+from bridge.order import Leg, Order, Product, opposite
+from bridge.work import Account, Budget, Work
+
+CAPABILITIES = Capabilities(
+    kinds=MappingProxyType({"plain": "native", "cover": "native", "oso": "native", "cancel": "composed",
+                            "close": "composed"}),
+    instead=MappingProxyType({
+        "oco": "two orders that cancel each other don't exist there without an entry; use kind: oso (a bracket order: "
+               "entry, stop and target in one) or kind: cover (entry and stop)"}),
+    types=frozenset({"market", "limit", "stop", "stop_limit"}),
+    leg_types=frozenset({"stop", "trailing_stop", "limit"}),
+    times_in_force=frozenset({"day", "ioc"}),
+)
+
+EXCHANGES = ("NSE", "BSE", "NFO", "MCX", "CDS", "BFO")
+PRODUCTS = ("CNC", "MIS", "NRML")
+
+
+class _Digits(fields.Field[str]):
+    """An id that YAML may have read as a number: digits, kept as text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        if not re.fullmatch(r"\d{1,20}", text, re.ASCII):
+            raise ValidationError("must be digits, like 14366")
+        return str(int(text))
+
+
+class _OrderId(fields.Field[str]):
+    """A broker's order id: text, or the number YAML made of it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not (text := _id(value)):
+            raise ValidationError("must be an order id as the order book shows it, like 202403132605")
+        return text
+
+
+class _Count(fields.Field[int]):
+    """A whole number of at least zero; an expression gives it as Decimal."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        number = _whole(value)
+        if number is None or number < 0:
+            raise ValidationError("must be a whole number of at least 0")
+        return number
+
+
+class OrderOptions(Schema):
+    """An order's `options`, in Pocketful's names."""
+
+    exchange = fields.String(validate=validate.OneOf(EXCHANGES))
+    instrument_token = _Digits()
+    product = fields.String(validate=validate.OneOf(PRODUCTS))
+    disclosed_quantity = _Count()
+    amo = fields.Boolean(truthy={True, "true"}, falsy={False, "false"})
+    oms_order_id = _OrderId()
+
+
+class AccountOptions(Schema):
+    """An account's `options`."""
+
+    api = fields.String(load_default="trade", validate=validate.OneOf(("trade", "algo")))
+    log_in = fields.String(load_default="token", validate=validate.OneOf(("token", "password")))
+    stop_loss_value = fields.String(validate=validate.OneOf(("price", "distance")))
+    trailing_stop_loss = fields.String(load_default="text", validate=validate.OneOf(("text", "number")))
+    cancel_parameters = fields.String(load_default="both", validate=validate.OneOf(("both", "query", "body")))
+    product = fields.String(validate=validate.OneOf(PRODUCTS))
+    exchange = fields.String(validate=validate.OneOf(EXCHANGES))
+
+
+class AccountFields(Schema):
+    """The account's own fields beyond the common ones."""
+
+    client_id = fields.String(required=True, validate=validate.Regexp(
+        r"[A-Za-z0-9_-]{1,32}\Z", error="must be the client id of the portal: letters and digits"))
+    options = fields.Nested(AccountOptions, load_default=lambda: AccountOptions().load({}))
+
+
+_HOSTS: Final = MappingProxyType({
+    "trade": ("https://trade.pocketful.in", "wss://trade.pocketful.in"),
+    "algo": ("https://algo.pocketful.in", "wss://algo.pocketful.in"),
+})
+_BUDGET: Final = Budget(per_second=8, per_minute=250)
+"""The pages allow 25 a second and 250 a minute; from 10 a second on the exchange wants the strategy registered."""
+
+_ORDER_TYPES: Final = MappingProxyType({"market": "MARKET", "limit": "LIMIT", "stop_limit": "SL", "stop": "SLM"})
+_VALIDITIES: Final = MappingProxyType({"day": "DAY", "ioc": "IOC"})
+_STATUSES: Final = MappingProxyType({
+    "CONFIRMED": "working", "MODIFY_CONFIRMED": "working", "MODCONFIRMED": "working", "AMO_REQ_RECEIVED": "working",
+    "AMO_MODIFY_CONFIRMED": "working", "TRIGGER PENDING": "working", "COMPLETE": "filled", "REJECTED": "rejected",
+    "CANCEL_CONFIRMED": "canceled", "AMO_CANCEL_CONFIRMED": "canceled",
+})
+_LEG_ROLES: Final = MappingProxyType({
+    "ENTRY": "entry", "SECOND": "take_profit", "TARGET": "take_profit", "THIRD": "stop_loss", "STOPLOSS": "stop_loss",
+})
+"""`leg_order_indicator` → our role; two sets of words are documented."""
+_INDICATORS: Final = MappingProxyType({"entry": "ENTRY", "take_profit": "SECOND", "stop_loss": "THIRD"})
+
+_INDIA_S: Final = 19_800
+_ENTRY_SLACK_S: Final = 300
+"""How far the broker's clock may be behind ours when an order's time of entry is compared."""
+_TRIES: Final = 20
+_TRY_EVERY_S: Final = 0.5
+
+_T = TypeVar("_T")
+
+_OMS_ID = Placeholder.of("orders.oms_order_id")
+_EXCHANGE_ID = Placeholder.of("orders.exchange_order_id")
+_BASKET_ID = Placeholder.of("orders.kart.basket_id")
+_NET = Placeholder.of("positions.net_quantity")
+_NET_SIDE = Placeholder.of("positions.net_quantity, turned round")
+_NET_PRODUCT = Placeholder.of("positions.product")
+
+
+class Pocketful(Broker):
+    """Pocketful as Bridge sees it; see the module's docstring."""
+
+    name: ClassVar[str] = "pocketful"
+    capabilities = CAPABILITIES
+    environments: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({"live": _HOSTS["trade"]})
+    default_environment = "live"
+    real_money = frozenset({"live"})
+    renew_before_s: ClassVar[float] = 0.0
+    """Not early: whatever is made before midnight ends at midnight too."""
+    budget = _BUDGET
+    account_schema = AccountFields
+    credential_names: ClassVar[Mapping[str, bool]] = MappingProxyType({
+        "token": False, "channel_id": False, "channel_secret": False, "totp_secret": False, "pin": False})
+    sandbox_credentials: ClassVar[Mapping[str, str]] = MappingProxyType({
+        "token": "sandbox-token", "channel_id": "SANDBOX", "channel_secret": "sandbox-password", "pin": "123456",
+        "totp_secret": "JBSWY3DPEHPK3PXP"})
+    options_schema = OrderOptions
+
+    def hosts(self, environment: str, options: Mapping[str, Any]) -> tuple[str, str]:
+        """The address belongs to the style of the API, not to an environment: there is only the live one."""
+        return _HOSTS.get(options.get("api", "trade"), _HOSTS["trade"])
+
+    def account_faults(self, account: Account) -> Iterator[tuple[str, str]]:
+        """What the chosen log-in lacks."""
+        given = account.credentials
+        if _option(account, "log_in") == "token":
+            if not given.get("token"):
+                yield "credentials.token", ("is missing: today's access token, from the portal's one-click button or "
+                                            "your OAuth app (or options: {api: algo, log_in: password})")
+            return
+        if _option(account, "api") != "algo":
+            yield "options.log_in", "`password` exists only with `api: algo`; use a token, or add `api: algo`"
+        for name in ("channel_id", "channel_secret"):
+            if not given.get(name):
+                yield f"credentials.{name}", "is missing: `log_in: password` needs it"
+        if not (given.get("totp_secret") or given.get("pin")):
+            yield "credentials.totp_secret", "is missing: the second factor is a totp_secret or a pin"
+        if given.get("totp_secret") and _totp_key(given["totp_secret"]) is None:
+            yield "credentials.totp_secret", "is not the base32 text that the authenticator app was given"
+
+    def login_name(self, account: Account) -> str:
+        """A hash of the client id: the broker counts requests per client."""
+        return hashlib.sha256(account.client_id.encode()).hexdigest()[:12]
+
+    def counts_from_fill(self, kind: str, account: Account) -> bool:
+        """A bracket order's legs are distances; a cover order's stop where the account says so."""
+        return kind == "oso" or (kind == "cover" and _option(account, "stop_loss_value") == "distance")
+
+    def product_of(self, symbol: str) -> Product | None:
+        """Never the product table's futures: the symbol is the trader's own word, the token says what is traded."""
+        return Product()
+
+    def counter_name(self, account: Account) -> str | None:
+        """One counter per client for `user_order_id`."""
+        return f"pocketful:{account.client_id}"
+
+    def refusals(self, sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
+        """What Pocketful cannot do of this order, saying what would do."""
+        return _refusals(sketch, account)
+
+    def submit(self, work: Work) -> Plan:
+        """The plan for `work.order`. An order that its account no longer can carry is rejected without a call."""
+        if faults := list(_refusals(work.order.to_json(), work.account)):
+            return _refused(faults)
+        return _PLANS[work.order.kind](work)
+
+    def look_up(self, work: Work) -> LookUp:
+        """Find the order by `user_order_id` in both order books of the day."""
+        return _look_up(work)
+
+    def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
+        """Today's token from the credentials, or the log-in with password and second factor."""
+        return _log_in(account, now, token)
+
+    def dress(self, call: Call, account: Account, token: Token, frame_id: str) -> Call:
+        """The token goes into the header of the account's style."""
+        if _option(account, "api") == "algo":
+            return replace(call, headers={**call.headers, "x-authorization-token": token.value})
+        return replace(call, headers={**call.headers, "Authorization": f"Bearer {token.value}"})
+
+    def nothing_done(self, call: Call, reply: Reply) -> Hold | None:
+        """A dead token, too many requests, and a cancel that came before the exchange's id: nothing was executed."""
+        if reply.status is None or reply.not_executed:
+            return None
+        envelope = _envelope(reply)
+        if reply.status in (401, 403) and envelope.code in (None, 40000):
+            return Hold(reason=f"Pocketful does not let us in: {_said(envelope, reply)}; its tokens end at midnight in "
+                               "India, and orders are taken only from the registered static IP",
+                        wait_s=30, whole_login=True, renew=True, person=True)
+        if reply.status == 429:
+            return Hold(reason="Pocketful: too many requests", wait_s=_retry_after(reply), whole_login=True)
+        if call.method == "DELETE" and envelope.code == 44000 and re.search("exchange_order_id.*blank", envelope.words):
+            return Hold(reason="the exchange has not given the order its id yet; before that it can't be cancelled",
+                        wait_s=2)
+        return None
+
+
+# Log-in
+
+
+def _log_in(account: Account, now: float, token: Token | None) -> LogIn:
+    """A given token is taken as it is until midnight. To renew it takes a person."""
+    midnight = ((now + _INDIA_S) // 86400 + 1) * 86400 - _INDIA_S
+    if _option(account, "log_in") == "password":
+        return (yield from _password_log_in(account, now, midnight))
+    value = account.credentials.get("token", "")
+    if not value:
+        return LoginRefused(reason="the account has no token: give today's")
+    if token is not None and token.value == value:
+        return LoginRefused(reason="the given token is no longer taken: they end at midnight in India. Make today's in "
+                                   "the portal, set it and start the worker again", wait_s=60)
+    return Token(value=value, expires_at=midnight)
+
+
+def _password_log_in(account: Account, now: float, midnight: float) -> LogIn:
+    """Client id and password, then the second factor it asks for: question 100 is a TOTP, any other the PIN."""
+    given = account.credentials
+    first = yield _login_call(account, "login", {"channel_id": given["channel_id"],
+                                                 "channel_secret": given["channel_secret"]})
+    asked = _part(_envelope(first).data, "twofa")
+    questions = _part(asked, "questions")
+    question = _id(_part(questions[0], "question_id")) if isinstance(questions, list) and questions else ""
+    if not question or not _part(asked, "twofa_token"):
+        return _no_log_in(first, "user name and password")
+    key = _totp_key(given.get("totp_secret", ""))
+    answer = totp(key, now) if question == "100" and key else given.get("pin", "") if question != "100" else ""
+    if not answer:
+        wanted = "TOTP, and the account has no totp_secret" if question == "100" else "PIN, and the account has no pin"
+        return LoginRefused(reason=f"Pocketful asks for a {wanted}")
+    second = yield _login_call(account, "twofa", {
+        "login_id": given["channel_id"], "twofa": [{"question_id": question, "answer": answer}],
+        "twofa_token": asked["twofa_token"], "type": "TOTP" if question == "100" else "PIN", "device_type": "web"})
+    value = _part(_envelope(second).data, "auth_token")
+    if isinstance(value, str) and value:
+        return Token(value=value, expires_at=midnight)
+    return _no_log_in(second, "the second factor")
+
+
+def _login_call(account: Account, operation: str, body: Mapping[str, Any]) -> Call:
+    return Call(operation=operation, method="POST", url=f"{account.rest_url}/api/v3/user/{operation}", step=operation,
+                write=False, headers={"Content-Type": "application/json", "x-device-type": "web"}, body=body)
+
+
+def _no_log_in(reply: Reply, what: str) -> LoginRefused:
+    """A definite no waits for a person (wrong tries may lock the account); anything doubtful may be tried again."""
+    envelope = _envelope(reply)
+    if envelope.status == "error" and (reply.status or 0) < 500 and reply.status != 429:
+        return LoginRefused(reason=f"Pocketful did not take {what}: {envelope.words[:200]}")
+    heard = reply.fault if reply.status is None else f"HTTP {reply.status}"
+    return LoginRefused(reason=f"no usable answer about {what} ({heard})",
+                        wait_s=_retry_after(reply) if reply.status == 429 else 30)
+
+
+def totp(key: bytes, now: float, digits: int = 6) -> str:
+    """The one-time password of RFC 6238 (SHA-1, 30 s) for `now` in seconds since the epoch."""
+    hashed = hmac.new(key, int(now // 30).to_bytes(8, "big"), hashlib.sha1).digest()
+    start = hashed[-1] & 15
+    number = int.from_bytes(hashed[start:start + 4], "big") & 0x7FFFFFFF
+    return str(number % 10**digits).zfill(digits)
+
+
+def _totp_key(secret: str) -> bytes | None:
+    text = re.sub(r"[\s=-]", "", secret).upper()
+    try:
+        return base64.b32decode(text + "=" * (-len(text) % 8)) or None
+    except (binascii.Error, ValueError):
+        return None
+
+
+# What it cannot do
+
+
+def _refusals(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
+    kind, options = sketch.get("kind"), sketch.get("options") or {}
+    if kind == "cancel":
+        return
+    if "oms_order_id" in options:
+        yield "options.oms_order_id", "is for kind: cancel; a new order gets its id from the broker"
+    yield from _instrument_faults(sketch, account)
+    disclosed, quantity = options.get("disclosed_quantity"), sketch.get("quantity")
+    if isinstance(disclosed, int) and isinstance(quantity, Decimal) and disclosed > quantity:
+        yield "options.disclosed_quantity", f"{disclosed} is more than the quantity {quantity}"
+    if kind == "plain" and not (options.get("product") or _option(account, "product")):
+        yield "options.product", f"is missing: {', '.join(PRODUCTS)}; give it here or in the account's options"
+    if kind in ("cover", "oso"):
+        if options.get("amo") is True:
+            yield "options.amo", "cover and bracket orders can't be placed after the market; use kind: plain"
+        yield from _leg_refusals(sketch, account)
+
+
+def _instrument_faults(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
+    options = sketch.get("options") or {}
+    exchange, token = _instrument(sketch.get("symbol"), options, account)
+    if token is None:
+        yield "options.instrument_token", ("is missing: Pocketful trades by number, e.g. 14366 (an expression will "
+                                           "do); or write the symbol as EXCHANGE:TOKEN, e.g. NSE:14366")
+    own = _symbol_parts(sketch.get("symbol")) or ("", "")
+    if own[0] and "instrument_token" not in options and isinstance(exchange, str) and exchange != own[0]:
+        yield "options.exchange", f"{exchange} disagrees with the symbol's {own[0]}, where the number is another's"
+    if exchange is None:
+        yield "options.exchange", f"is missing: {', '.join(EXCHANGES)}; give it here or in the account's options"
+
+
+def _leg_refusals(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
+    stops, targets = _sketched_legs(sketch)
+    unsure = any(leg.get("type") is UNKNOWN for _, leg in legs_of(sketch))
+    if not unsure and (len(stops) > 1 or len(targets) > 1):
+        yield "brackets", "a bracket order has one stop and one target"
+    if targets and not stops and not unsure:
+        yield targets[0][0], ("a target without a stop is no order of Pocketful's: add a stop_loss (a bracket order), "
+                              "or send the target as kind: plain after the entry has filled")
+    if not stops and not targets and not unsure and sketch.get("kind") == "oso":
+        yield "stop_loss", "is missing: an oso has a stop_loss (cover order), or stop_loss and take_profit (bracket)"
+    for path, leg in legs_of(sketch):
+        yield from _one_leg_refusals(sketch, path, leg)
+    if stops and not targets:
+        yield from _cover_refusals(sketch, stops[0][0], stops[0][1], account)
+    elif stops and targets:
+        for path, leg in (*stops, *targets):
+            if sketch.get("type") == "market" and "offset" not in leg:
+                yield path, ("a bracket order takes distances, and a market entry has no price to count from: give "
+                             "ticks, points or percent, or a limit entry")
+
+
+def _one_leg_refusals(sketch: Sketch, path: str, leg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    wanted = {"stop_loss": ("stop", "trailing_stop"), "take_profit": ("limit",)}.get(path)
+    kind, side = leg.get("type"), sketch.get("side")
+    if wanted and isinstance(kind, str) and kind not in wanted:
+        yield f"{path}.type", f"{kind} is not what Pocketful places as a {path}: it is a {wanted[0]} order there"
+    if leg.get("time_in_force") == "ioc":
+        yield f"{path}.time_in_force", "the broker's legs rest for the day: leave it out, or say day"
+    if isinstance(side, str) and leg.get("side") == side:
+        yield f"{path}.side", f"a leg closes the entry: it must be {opposite(side)}"
+    if kind == "limit" and leg.get("trail") is not None:
+        yield f"{path}.trail", "a target does not trail; the stop_loss can"
+    if path.startswith("brackets."):
+        yield from _bracket_side_faults(sketch, path, leg)
+
+
+def _bracket_side_faults(sketch: Sketch, path: str, leg: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A leg on the wrong side of the entry would become a distance on the right one: another order than was meant."""
+    at, base = leg.get("price") or leg.get("stop_price"), sketch.get("price") or sketch.get("stop_price")
+    if not (isinstance(at, Decimal) and isinstance(base, Decimal)) or leg.get("type") is UNKNOWN:
+        return
+    below = (sketch.get("side") == "buy") == (leg.get("type") != "limit")
+    if (at >= base) if below else (at <= base):
+        where = "below" if below else "above"
+        yield path, f"{at} must be {where} the entry's {base}: the order is a {sketch.get('side')}"
+
+
+def _cover_refusals(sketch: Sketch, path: str, leg: Mapping[str, Any], account: Account) -> Iterator[tuple[str, str]]:
+    means = _option(account, "stop_loss_value")
+    if means is None:
+        yield path, ("Pocketful's pages disagree whether a cover order's stop_loss_value is a price or a distance: set "
+                     f"options: {{stop_loss_value: price}} (or distance) on the account {account.name!r}, after a try "
+                     "with one share")
+    elif means == "price" and "offset" in leg:
+        yield path, ("this account sends a cover order's stop as a price, and a market entry has none to count from: "
+                     "give a price, or a limit entry")
+    elif means == "distance" and sketch.get("type") == "market" and "offset" not in leg:
+        yield path, ("this account sends a cover order's stop as a distance, and a market entry has no price to count "
+                     "from: give ticks, points or percent, or a limit entry")
+
+
+def _sketched_legs(sketch: Sketch) -> tuple[list[tuple[str, Mapping[str, Any]]], list[tuple[str, Mapping[str, Any]]]]:
+    """Stops and targets with their paths: by their name, brackets by their type."""
+    stops = [(path, leg) for path, leg in legs_of(sketch)
+             if path == "stop_loss" or (path != "take_profit" and leg.get("type") in ("stop", "trailing_stop"))]
+    targets = [(path, leg) for path, leg in legs_of(sketch)
+               if path == "take_profit" or (path != "stop_loss" and leg.get("type") == "limit")]
+    return stops, targets
+
+
+def _refused(faults: Sequence[tuple[str, str]]) -> Plan:
+    yield from ()
+    return Rejected(reason="; ".join(f"{field}: {message}" for field, message in faults))
+
+
+# Plans: plain, cover, oco, oso, cancel, close, look-up
+
+
+def _plain(work: Work) -> Plan:
+    """Place Regular Order, or with `amo` Place After-Market Order: POST /api/v1/orders."""
+    reply = yield _place_plain(work)
+    return _judge_place(reply, work, "order")
+
+
+def _cover(work: Work) -> Plan:
+    """Place Cover Order: POST /api/v1/orders/kart with execution_type CO."""
+    reply = yield _place_kart(work, "CO")
+    return _judge_place(reply, work, "basket")
+
+
+def _oco(work: Work) -> Plan:
+    """Not the broker's; the capabilities refuse it when the template loads."""
+    return _refused([("kind", CAPABILITIES.instead["oco"])])
+
+
+def _oso(work: Work) -> Plan:
+    """Stop and target: Place Bracket Order, execution_type BO. A stop alone is a cover order."""
+    reply = yield _place_kart(work, "BO" if _legs(work.order)[1] else "CO")
+    return _judge_place(reply, work, "basket")
+
+
+def _cancel(work: Work) -> Plan:
+    """Read the ids from the order book, then DELETE each row; rows that have ended are done."""
+    hunts = _hunts(work)
+    if not hunts:
+        return Accepted(reason="nothing to cancel: no order of ours is open there")
+    tried: dict[str, Outcome] = {}
+    rows: list[_Row] = []
+    left: list[str] = []
+    wait_s = 5.0
+    for attempt in range(_TRIES):
+        if attempt:
+            yield Pause(seconds=_TRY_EVERY_S)
+        read = yield from _patiently(
+            lambda: _both_books(work, "look", _assumed_rows(hunts, "CONFIRMED"), [], _all_found(hunts)))
+        if isinstance(read, _NotRead):
+            left, wait_s = [read.reason], read.wait_s
+            break
+        rows = read
+        ready, left = _to_withdraw(hunts, rows)
+        for row in ready:
+            if row.key not in tried:
+                tried[row.key] = yield from _withdraw(work, row)
+        if not left:
+            break
+    if left and not tried:
+        return Retry(reason="; ".join(left), after_s=wait_s)
+    if tried:
+        rows = yield from _settled(work, hunts, rows, tried)
+    return _judge_cancel(hunts, rows, tried, left)
+
+
+def _close(work: Work) -> Plan:
+    """Cancel the legs and our working orders on it, see them gone, read the position, send its opposite."""
+    book = yield from _patiently(lambda: _book(work, "look", "pending", _assumed_resting(work)))
+    if isinstance(book, _NotRead):
+        return Retry(reason=f"nothing was closed: {book.reason}", after_s=book.wait_s)
+    found = yield from _patiently(lambda: _positions(work))
+    if isinstance(found, _NotRead):
+        return Retry(reason=f"nothing was closed: {found.reason}", after_s=found.wait_s)
+    if len(found) > 1:
+        return Rejected(reason=_several(found))
+    resting, cleared = _resting(work, book), ""
+    if resting:
+        cleared = f"{len(resting)} resting orders cancelled" + (", which closed it; " if found else "; ")
+        stuck = yield from _clear(work, resting)
+        if stuck is not None:
+            return stuck
+        found = yield from _patiently(lambda: _positions(work))
+    if isinstance(found, _NotRead):
+        return Unknown(reason=f"its legs were cancelled, then {found.reason}: a position may be OPEN WITHOUT A STOP")
+    if len(found) > 1:
+        return Unknown(reason=f"its legs were cancelled; {_several(found)}")
+    if not found:
+        return Accepted(reason=f"{cleared}nothing open")
+    reply = yield _place_opposite(work, found[0])
+    outcome = _judge_place(reply, work, "order")
+    if resting and isinstance(outcome, Rejected | Retry):
+        return Rejected(reason=f"{outcome.reason}. Its legs were cancelled before: the position is OPEN WITHOUT A STOP")
+    return outcome
+
+
+def _look_up(work: Work) -> LookUp:
+    """What the books say. None when it isn't there, or when a book could not be read."""
+    hunts = _hunts(work) if work.order.kind == "cancel" else [_Hunt(work=work, name=work.ids.order_id)]
+    if not hunts:
+        return Seen(broker_status="canceled", reason="there was nothing to cancel")
+    status = "CANCEL_CONFIRMED" if work.order.kind == "cancel" else "CONFIRMED"
+    whole = all(not _is_kart(hunt.work) for hunt in hunts)
+    read = yield from _both_books(work, "look", _assumed_rows(hunts, status), [],
+                                  _all_found(hunts) if whole else lambda rows: False)
+    if isinstance(read, _NotRead):
+        return None
+    seen = [hunt.seen(read) for hunt in hunts]
+    if work.order.kind != "cancel":
+        return seen[0]
+    ended = all(one is not None and one.ended and not (work.order.legs_too and _working_legs(one)) for one in seen)
+    return Seen(broker_status="canceled", reason="; ".join(_fate(hunt, read) for hunt in hunts)) if ended else None
+
+
+_PLANS: Final[Mapping[str, Callable[[Work], Plan]]] = MappingProxyType({
+    "plain": _plain, "cover": _cover, "oco": _oco, "oso": _oso, "cancel": _cancel, "close": _close})
+
+
+# Making calls
+
+
+def _place_plain(work: Work) -> Call:
+    order, options = work.order, work.order.options
+    amo = options.get("amo") is True
+    body = _fields(work, product=options.get("product") or _option(work.account, "product"))
+    body |= {"amo": amo, "execution_type": "AMO" if amo else "REGULAR", "order_type": _ORDER_TYPES[order.type or ""]}
+    return _post(work, "place", "/api/v1/orders", "entry", body, _ok({"oms_order_id": _OMS_ID}))
+
+
+def _place_kart(work: Work, execution_type: str) -> Call:
+    """MIS unless the order itself says otherwise: no example and no real row of a CO or BO has another product."""
+    order = work.order
+    stop, target = _legs(order)
+    if stop is None:
+        raise ValueError(f"a {order.kind} without a stop reached the plan")
+    trail = stop.trail if stop.trail is not None else order.trail
+    as_price = execution_type == "CO" and _option(work.account, "stop_loss_value") == "price"
+    body = _fields(work, product=order.options.get("product") or "MIS")
+    body |= {"order_type": _ORDER_TYPES[order.type or ""], "execution_type": execution_type,
+             "is_trailing": trail is not None, "stop_loss_value": stop.stop_price if as_price else _away(order, stop),
+             "trailing_stop_loss": _trailing(trail, work.account)}
+    if target is not None:
+        body["square_off_value"] = _away(order, target)
+    return _post(work, "place_bo" if execution_type == "BO" else "place_co", "/api/v1/orders/kart", "entry", body,
+                 _ok({"data": {"basket_id": _BASKET_ID, "message": "basket Order Placed Successfully"}}))
+
+
+def _place_opposite(work: Work, position: _Position) -> Call:
+    body = _fields(work, product=position.product)
+    body |= {"amo": False, "execution_type": "REGULAR", "order_type": "MARKET", "price": 0, "trigger_price": 0,
+             "quantity": position.quantity, "order_side": position.way_out, "validity": "DAY", "disclosed_quantity": 0}
+    return _post(work, "place", "/api/v1/orders", "close", body, _ok({"oms_order_id": _OMS_ID}))
+
+
+def _fields(work: Work, product: str | None) -> dict[str, Any]:
+    """The fields that every order has; a missing one is refused with 44000."""
+    order, options = work.order, work.order.options
+    exchange, token = _instrument(order.symbol, options, work.account)
+    return {
+        "exchange": exchange, "instrument_token": token, "client_id": work.account.client_id,
+        "price": order.price if order.price is not None else 0,
+        "quantity": int(order.quantity) if order.quantity is not None else 0,
+        "disclosed_quantity": options.get("disclosed_quantity", 0),
+        "validity": _VALIDITIES[order.time_in_force or "day"], "product": product,
+        "order_side": (order.side or "").upper(), "device": "WEB", "user_order_id": _user_order_id(work),
+        "trigger_price": order.stop_price if order.stop_price is not None else 0,
+    }
+
+
+def _trailing(trail: Decimal | None, account: Account) -> Any:
+    if trail is None:
+        return 0
+    return trail if _option(account, "trailing_stop_loss") == "number" else shortest(trail)
+
+
+def _away(order: Order, leg: Leg) -> Decimal | None:
+    """The leg's distance from the entry's price (a stop entry's: from its trigger)."""
+    if leg.offset is not None:
+        return leg.offset
+    at = leg.price if leg.type == "limit" else leg.stop_price
+    base = order.price if order.price is not None else order.stop_price
+    if at is None or base is None:
+        raise ValueError(f"a {leg.role} without a distance reached the plan")
+    return distance(at, base)
+
+
+def _user_order_id(work: Work) -> int | Placeholder:
+    counter = work.ids.counter
+    if isinstance(counter, Placeholder):
+        return counter
+    if counter is None:
+        raise ValueError("Pocketful's user_order_id comes from the ledger's counter, and there is none")
+    return int(counter)
+
+
+def _withdraw(work: Work, row: _Row) -> Generator[Call | Pause, Any, Outcome]:
+    reply = yield _delete(work, row)
+    return _judge_delete(reply, row)
+
+
+def _delete(work: Work, row: _Row) -> Call:
+    """Cancel Regular / Cover / Bracket Order, with what the row says and in the form(s) that the account wants."""
+    what: dict[str, Any] = {"client_id": work.account.client_id}
+    if row.is_kart:
+        what |= {"exchange_order_id": row.exchange_id, "execution_type": row.execution_type,
+                 "leg_order_indicator": row.indicator or _INDICATORS.get(row.role, "ENTRY")}
+        if row.execution_type == "BO":
+            what["status"] = row.status
+    else:
+        what["execution_type"] = row.execution_type or "REGULAR"
+    how = _option(work.account, "cancel_parameters")
+    path = f"/api/v1/orders/{'kart/' if row.is_kart else ''}{row.id}"
+    assumed = {"basket_id": _BASKET_ID, "message": "Order Cancelled Successfully"} if row.is_kart else {
+        "oms_order_id": row.id}
+    body = {**what, "oms_order_id": row.id} if how in ("both", "body") else None
+    return Call(operation="cancel_kart" if row.is_kart else "cancel", method="DELETE", write=True,
+                url=work.account.rest_url + path + (_query(what) if how in ("both", "query") else ""),
+                step=f"cancel.{row.key}", headers=_headers(work.account, body), body=body, assumed=_ok(assumed))
+
+
+def _post(work: Work, operation: str, path: str, step: str, body: Mapping[str, Any], assumed: Any) -> Call:
+    return Call(operation=operation, method="POST", url=work.account.rest_url + path, step=step, write=True,
+                headers=_headers(work.account, body), body=body, assumed=assumed)
+
+
+def _get(work: Work, operation: str, path: str, step: str, assumed: Any) -> Call:
+    return Call(operation=operation, method="GET", url=work.account.rest_url + path, step=step, write=False,
+                headers=_headers(work.account, None), assumed=assumed)
+
+
+def _headers(account: Account, body: Any) -> dict[str, str]:
+    found = {} if body is None else {"Content-Type": "application/json"}
+    return found | ({"x-device-type": "WEB"} if _option(account, "api") == "algo" else {})
+
+
+def _query(parameters: Mapping[str, Any]) -> str:
+    return "?" + "&".join(f"{name}={_quoted(str(value))}" for name, value in parameters.items())
+
+
+def _quoted(text: str) -> str:
+    return text if text.startswith("<from: ") else quote(text, safe="")
+
+
+def _ok(data: Any) -> dict[str, Any]:
+    return {"data": data, "message": "", "status": "success"}
+
+
+# Reading books and positions
+
+
+@dataclass(frozen=True, slots=True)
+class _NotRead:
+    """A book that could not be read. `is_refused`: the broker said no, so that asking again at once is of no use."""
+
+    reason: str
+    is_refused: bool = False
+
+    @property
+    def wait_s(self) -> float:
+        """When the whole order is worth another try."""
+        return 30 if self.is_refused else 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One row of an order book, as far as we need it."""
+
+    id: str
+    exchange_id: str
+    user_order_id: str
+    exchange: str
+    token: str
+    side: str
+    quantity: int | None
+    filled: int
+    order_type: str
+    execution_type: str
+    indicator: str
+    status: str
+    entered_at: int
+    words: str
+    ended_book: bool
+
+    @property
+    def is_kart(self) -> bool:
+        """Whether it is a part of a cover or bracket order."""
+        return self.execution_type in ("CO", "BO")
+
+    @property
+    def is_leg(self) -> bool:
+        """Whether it says that it is the stop or target of a cover or bracket order."""
+        return self.is_kart and self.role in ("stop_loss", "take_profit")
+
+    @property
+    def instrument(self) -> tuple[str, str]:
+        """Exchange and token: tokens repeat across exchanges."""
+        return self.exchange, self.token
+
+    @property
+    def can_be_withdrawn(self) -> bool:
+        """Whether the ids that its DELETE needs are there."""
+        return bool(self.id and (self.exchange_id or not self.is_kart))
+
+    @property
+    def key(self) -> str:
+        """Tells it from the other rows of the day, legs included."""
+        return f"{self.id}.{self.indicator.lower()}" if self.indicator else self.id
+
+    @property
+    def role(self) -> str:
+        """By its indicator alone; empty where the row has none."""
+        return _LEG_ROLES.get(self.indicator.upper(), "")
+
+    @property
+    def broker_status(self) -> str:
+        """Our word for its status; a word that we don't know counts as working: it must not be taken for ended."""
+        status = _STATUSES.get(self.status.upper(), "working")
+        return "partially_filled" if status == "working" and 0 < self.filled < (self.quantity or 0) else status
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it can still be withdrawn."""
+        return not self.ended_book and self.broker_status in ("working", "partially_filled")
+
+    @property
+    def reason(self) -> str:
+        """What a trader has to know of it beyond its status."""
+        if self.broker_status == "rejected":
+            return self.words
+        if self.status.upper() not in _STATUSES:
+            return f"its status in the order book is {self.status!r}, a word that the broker's pages do not list"
+        return f"{self.filled} of {self.quantity} filled" if self.filled and self.broker_status == "canceled" else ""
+
+
+def _row(raw: Mapping[str, Any], ended_book: bool) -> _Row:
+    def text(name: str) -> str:
+        value = raw.get(name)
+        return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+    code = text("rejection_code")
+    why = text("rejection_reason") or text("order_status_info") or "the broker gives no reason"
+    return _Row(
+        id=_id(raw.get("oms_order_id")), exchange_id=_id(raw.get("exchange_order_id")),
+        user_order_id=text("user_order_id"), exchange=text("exchange"), token=text("instrument_token"),
+        side=text("order_side").upper(), quantity=_whole(raw.get("quantity")),
+        filled=_whole(raw.get("filled_quantity")) or 0, order_type=text("order_type"),
+        execution_type=text("execution_type").upper(),
+        indicator=text("leg_order_indicator"), status=text("order_status"),
+        entered_at=_whole(raw.get("order_entry_time")) or 0,
+        words=why + (f" (code {code})" if code not in ("", "0", "NONE") else ""), ended_book=ended_book)
+
+
+def _book(work: Work, step: str, which: str, assumed: list[Any]) -> Generator[Call | Pause, Any, list[_Row] | _NotRead]:
+    """One of the two order books of the day: GET /api/v1/orders?type=pending|completed."""
+    path = f"/api/v1/orders{_query({'type': which, 'client_id': work.account.client_id})}"
+    reply = yield _get(work, "orders", path, f"{step}.{which}", _ok({"orders": assumed}))
+    data = _read_data(reply, f"the {which} order book")
+    if isinstance(data, _NotRead):
+        return data
+    rows = data.get("orders") if isinstance(data, Mapping) and ("orders" in data or not data) else data
+    rows = rows if rows is not None and rows != {} else []
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        return _NotRead(f"the {which} order book has another shape than its page shows")
+    return [_row(row, which == "completed") for row in rows]
+
+
+def _both_books(work: Work, step: str, pending: list[Any], completed: list[Any],
+                enough: Callable[[list[_Row]], bool]) -> Generator[Call | Pause, Any, list[_Row] | _NotRead]:
+    """Pending, then completed unless the first was `enough`: in this order no row can slip through between them."""
+    first = yield from _book(work, step, "pending", pending)
+    if isinstance(first, _NotRead) or enough(first):
+        return first
+    second = yield from _book(work, step, "completed", completed)
+    if isinstance(second, _NotRead):
+        return second
+    newer = {row.key for row in second}
+    return second + [row for row in first if row.key not in newer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """An open position: what to send to turn it round."""
+
+    product: str
+    quantity: int | Placeholder
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.quantity} in {self.product} (out by {self.way_out})"
+
+
+def _positions(work: Work) -> Generator[Call | Pause, Any, list[_Position] | _NotRead]:
+    """What is open on the instrument (GET /api/v1/positions?type=live), in the wanted product if one is named."""
+    exchange, token = _instrument(work.order.symbol, work.order.options, work.account)
+    wanted = work.order.options.get("product")
+    assumed = {"exchange": exchange, "instrument_token": token, "net_quantity": _NET, "product": wanted or _NET_PRODUCT}
+    path = f"/api/v1/positions{_query({'client_id': work.account.client_id, 'type': 'live'})}"
+    reply = yield _get(work, "positions", path, "positions", _ok([assumed]))
+    data = _read_data(reply, "the positions")
+    if isinstance(data, _NotRead):
+        return data
+    if data not in (None, {}) and not (isinstance(data, list) and all(isinstance(row, Mapping) for row in data)):
+        return _NotRead("the positions have another shape than their page shows")
+    found = []
+    for row in data or ():
+        if row.get("exchange") != exchange or str(row.get("instrument_token", row.get("token"))) != token:
+            continue
+        net, product = row.get("net_quantity"), row.get("product")
+        if net == _NET:
+            found.append(_Position(product=product, quantity=_NET, way_out=_NET_SIDE))
+            continue
+        number = _whole(net)
+        if number is None or not isinstance(product, str) or not product:
+            return _NotRead(f"the position in {exchange}:{token} has no readable net_quantity and product")
+        if number and wanted in (None, product):
+            found.append(_Position(product=product, quantity=abs(number), way_out="SELL" if number > 0 else "BUY"))
+    return found
+
+
+def _read_data(reply: Reply, what: str) -> Any:
+    """The `data` of a read, or why there is none. An unreadable answer is never "nothing there"."""
+    envelope = _envelope(reply)
+    if envelope.status == "success":
+        return envelope.data
+    if envelope.status == "error" or reply.status in (401, 403):
+        return _NotRead(f"{what} can't be read: {_said(envelope, reply)}", is_refused=True)
+    return _NotRead(f"{what} can't be read: {reply.words}")
+
+
+def _patiently(read: Callable[[], Generator[Call | Pause, Any, _T | _NotRead]],
+               ) -> Generator[Call | Pause, Any, _T | _NotRead]:
+    """Read up to three times; reading changes nothing."""
+    for _ in range(2):
+        found = yield from read()
+        if not isinstance(found, _NotRead) or found.is_refused:
+            return found
+        yield Pause(seconds=1)
+    return (yield from read())
+
+
+# Finding our orders in the books
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hunt:
+    """The search for one order in the books: ours (`work`), or one that the trader names by `oms_id` alone."""
+
+    name: str
+    work: Work | None = None
+    oms_id: str = ""
+    legs_too: bool = False
+
+    @property
+    def known_id(self) -> str:
+        """The broker's id, if a reply or a look-up has told it."""
+        return self.oms_id or (self.work.broker_ids.get("order", "") if self.work else "")
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the broker has acknowledged it, so that a book without it is only not up to date."""
+        return self.work is not None and bool(self.work.broker_ids)
+
+    def is_mine(self, row: _Row) -> bool:
+        """By the broker's id, else by `user_order_id` with instrument and time: the broker doesn't keep it unique."""
+        if self.known_id and row.id == self.known_id:
+            return True
+        if self.work is None or self.work.ids.counter is None:
+            return False
+        since = self.work.submitted_at.timestamp() - _ENTRY_SLACK_S if self.work.submitted_at else 0
+        return (row.user_order_id == str(self.work.ids.counter) and row.instrument == _instrument_of(self.work)
+                and (row.entered_at == 0 or row.entered_at >= since))
+
+    def role(self, row: _Row) -> str:
+        """entry, stop_loss or take_profit; where the row doesn't say, by its side and type."""
+        if self.work is None:
+            return "entry" if row.id == self.oms_id else row.role
+        if not row.is_kart or (not row.role and row.side == (self.work.order.side or "").upper()):
+            return "entry"
+        return row.role or ("stop_loss" if row.order_type in ("SL", "SLM") else "take_profit")
+
+    def entry(self, rows: Sequence[_Row]) -> _Row | None:
+        """Its row; of several the one with the broker's id, one that works, the newest."""
+        found = [row for row in rows if self.is_mine(row) and self.role(row) == "entry" and self._fits(row)]
+        return max(found, key=lambda row: (row.id == self.known_id, row.is_working, row.entered_at), default=None)
+
+    def _fits(self, row: _Row) -> bool:
+        if self.work is None or (self.known_id and row.id == self.known_id):
+            return True
+        order = self.work.order
+        return ((order.side is None or row.side == order.side.upper())
+                and (order.quantity is None or row.quantity == int(order.quantity)))
+
+    def legs(self, rows: Sequence[_Row]) -> list[_Row]:
+        """The rows of its stop and target."""
+        if self.work is not None:
+            return [row for row in rows if row.is_kart and self.is_mine(row) and self.role(row) != "entry"]
+        entry = self.entry(rows)
+        return [] if entry is None or not entry.is_kart else [
+            row for row in rows if row.is_leg and row.id != entry.id
+            and (row.user_order_id, row.instrument) == (entry.user_order_id, entry.instrument)]
+
+    def working(self, rows: Sequence[_Row]) -> list[_Row]:
+        """What of it is to be withdrawn."""
+        entry = self.entry(rows)
+        found = [entry] if entry is not None else []
+        return [row for row in found + (self.legs(rows) if self.legs_too else []) if row.is_working]
+
+    def seen(self, rows: Sequence[_Row]) -> Seen | None:
+        """What the books tell of it."""
+        entry = self.entry(rows)
+        if entry is None:
+            return None
+        ids = {"order": entry.id, "exchange": entry.exchange_id,
+               "basket": self.work.broker_ids.get("basket", "") if self.work else ""}
+        legs = self.legs(rows)
+        ids |= {self.role(leg): leg.id for leg in legs}
+        return Seen(broker_status=entry.broker_status, reason=entry.reason,
+                    broker_ids={name: value for name, value in ids.items() if value},
+                    legs=tuple({"role": self.role(leg), "broker_id": leg.id, "broker_status": leg.broker_status,
+                                **({"reason": leg.reason} if leg.reason else {})} for leg in legs))
+
+
+def _hunts(work: Work) -> list[_Hunt]:
+    """What a cancel or close concerns: an order named by the broker's id, or our own orders that it covers."""
+    if named := work.order.options.get("oms_order_id"):
+        return [_Hunt(name=str(named), oms_id=str(named), legs_too=work.order.legs_too)]
+    return [_Hunt(name=target.ids.order_id, work=target, legs_too=work.order.legs_too) for target in work.targets]
+
+
+def _all_found(hunts: Sequence[_Hunt]) -> Callable[[list[_Row]], bool]:
+    return lambda rows: all(hunt.entry(rows) is not None for hunt in hunts)
+
+
+def _to_withdraw(hunts: Sequence[_Hunt], rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows that can be cancelled now, and in words what has to wait."""
+    ready: list[_Row] = []
+    left: list[str] = []
+    for hunt in hunts:
+        if hunt.entry(rows) is None and hunt.is_expected:
+            left.append(f"{hunt.name} is not in the order books yet, though the broker took it")
+        for row in hunt.working(rows):
+            if row.can_be_withdrawn:
+                ready.append(row)
+            else:
+                left.append(f"{hunt.name}: the exchange has not given order {row.id} its exchange_order_id yet, and "
+                            "without it a cover or bracket order can't be cancelled")
+    return ready, left
+
+
+def _settled(work: Work, hunts: Sequence[_Hunt], rows: list[_Row],
+             tried: Mapping[str, Outcome]) -> Generator[Call | Pause, Any, list[_Row]]:
+    """The books once more after cancelling, for a short while until the rows have ended there."""
+    for attempt in range(3):
+        if attempt:
+            yield Pause(seconds=_TRY_EVERY_S)
+        read = yield from _both_books(work, "after", [], _assumed_rows(hunts, "CANCEL_CONFIRMED"), lambda rows: False)
+        if isinstance(read, _NotRead):
+            continue
+        rows = read
+        if not any(row.is_working and row.key in tried for row in rows):
+            break
+    return rows
+
+
+def _judge_cancel(hunts: Sequence[_Hunt], rows: Sequence[_Row], tried: Mapping[str, Outcome],
+                  left: Sequence[str]) -> Outcome:
+    """Done is what the broker took, and what has ended whatever it answered."""
+    ended = {row.key for row in rows if not row.is_working}
+    undone = {key: outcome for key, outcome in tried.items() if not isinstance(outcome, Accepted) and key not in ended}
+    if unsure := [outcome.reason for outcome in undone.values() if isinstance(outcome, Unknown)]:
+        return Unknown(reason="; ".join(unsure))
+    strange = [f"no order {hunt.name} in today's order books"
+               for hunt in hunts if not hunt.work and not hunt.entry(rows)]
+    problems = [*strange, *(outcome.reason for outcome in undone.values()), *left]
+    if problems and len(undone) == len(tried):
+        if any(isinstance(outcome, Retry) for outcome in undone.values()):
+            return Retry(reason="; ".join(problems), after_s=5)
+        return Rejected(reason="; ".join(problems))
+    seen = {hunt.name: found for hunt in hunts if hunt.work and (found := hunt.seen(rows))}
+    return Accepted(reason="; ".join(_fate(hunt, rows) for hunt in hunts), targets=seen, alarm="; ".join(problems))
+
+
+def _fate(hunt: _Hunt, rows: Sequence[_Row]) -> str:
+    """What became of an order that was to be cancelled, in words."""
+    entry = hunt.entry(rows)
+    name = (hunt.work.order.ref if hunt.work else None) or hunt.name
+    if entry is None:
+        return f"{name}: not in the order books of today"
+    stays = "; its legs stay (legs: true withdraws them)" if entry.is_kart and not hunt.legs_too else ""
+    return f"{name}: " + {"canceled": "cancelled", "filled": f"had already filled{stays}",
+                          "rejected": f"had been rejected: {entry.reason}"}.get(
+                              entry.broker_status, "the broker took the request to cancel it")
+
+
+def _resting(work: Work, rows: Sequence[_Row]) -> list[_Row]:
+    """What a close withdraws first: every leg of a CO or BO on the instrument, and our own working orders there."""
+    hunts = [_Hunt(name=target.ids.order_id, work=target) for target in work.targets]
+    here = _instrument_of(work)
+    return [row for row in rows if row.is_working and row.instrument == here
+            and (row.is_leg or any(hunt.is_mine(row) for hunt in hunts))]
+
+
+def _selling(work: Work, rows: Sequence[_Row]) -> bool:
+    """Whether a market order on it is under way: cancelling a leg may turn it into one."""
+    return any(row.is_working and row.instrument == _instrument_of(work) and row.order_type == "MARKET"
+               and row.execution_type != "AMO" for row in rows)
+
+
+def _clear(work: Work, resting: list[_Row]) -> Generator[Call | Pause, Any, Outcome | None]:
+    """Cancel what rests and wait until the book shows it gone: None. Else why the close can't go on."""
+    tried: dict[str, Outcome] = {}
+    for _ in range(_TRIES):
+        for row in resting:
+            if row.can_be_withdrawn and row.key not in tried:
+                tried[row.key] = yield from _withdraw(work, row)
+        yield Pause(seconds=_TRY_EVERY_S)
+        read = yield from _patiently(lambda: _book(work, "after", "pending", []))
+        if isinstance(read, _NotRead):
+            break
+        resting = _resting(work, read)
+        if not resting and not _selling(work, read):
+            return None
+    names = ", ".join(row.id or "without an id" for row in resting) or "every order"
+    if not tried:
+        return Retry(reason=f"nothing was closed: {names} can't be cancelled before the exchange has given its "
+                            "exchange_order_id", after_s=5)
+    if all(isinstance(outcome, Rejected | Retry) for outcome in tried.values()):
+        why = "; ".join(outcome.reason for outcome in tried.values())
+        return Rejected(reason=f"nothing was closed, position and resting orders stand: {why}")
+    return Unknown(reason=f"nothing was closed: the order book did not show {names} cancelled in time. The position "
+                          "may be OPEN WITHOUT A STOP")
+
+
+def _several(found: Sequence[_Position]) -> str:
+    return ("it is open in several products: " + ", ".join(str(position) for position in found)
+            + "; name one in options: {product: …}")
+
+
+def _assumed_rows(hunts: Sequence[_Hunt], status: str) -> list[dict[str, Any]]:
+    return [_assumed_row(hunt.work, hunt.name, hunt.known_id, status) for hunt in hunts]
+
+
+def _assumed_row(work: Work | None, name: str, known_id: str, status: str) -> dict[str, Any]:
+    """The row that `render` and `dry_run` go on with: the order itself, the broker's ids as placeholders."""
+    row: dict[str, Any] = {
+        "oms_order_id": known_id or Placeholder.of(f"orders.oms_order_id, {name}"), "order_status": status,
+        "exchange_order_id": Placeholder.of(f"orders.exchange_order_id, {name}"), "execution_type": "REGULAR"}
+    if work is None:
+        return row
+    exchange, token = _instrument_of(work)
+    row |= {"exchange": exchange, "instrument_token": token, "user_order_id": str(work.ids.counter)}
+    if work.order.quantity is not None:
+        row["quantity"] = int(work.order.quantity)
+    if work.order.side:
+        row["order_side"] = work.order.side.upper()
+    if _is_kart(work):
+        row |= {"execution_type": "BO" if _legs(work.order)[1] else "CO", "leg_order_indicator": "ENTRY"}
+    return row
+
+
+def _assumed_resting(work: Work) -> list[dict[str, Any]]:
+    """A close's shortest good way has one working order: the stop leg of a filled cover order, where none is known."""
+    rows = []
+    for target in work.targets:
+        row = _assumed_row(target, target.ids.order_id, target.broker_ids.get("order", ""), "CONFIRMED")
+        if _is_kart(target):
+            row |= {"leg_order_indicator": "THIRD", "order_side": opposite(target.order.side or "").upper()}
+        rows.append(row)
+    exchange, token = _instrument_of(work)
+    return rows or [{"oms_order_id": _OMS_ID, "exchange_order_id": _EXCHANGE_ID, "exchange": exchange,
+                     "instrument_token": token, "execution_type": "CO", "leg_order_indicator": "THIRD",
+                     "order_status": "CONFIRMED"}]
+
+
+# Judging replies
+
+
+_REASONS: Final = MappingProxyType({
+    40000: "no permission: the token has ended, or the app, the static IP or the client is not allowed to do this",
+    44000: "a parameter is not valid, or the price is outside the day's range",
+    45000: "price or quantity is not valid, or the broker does not know the id",
+    45010: "the instrument token is wrong",
+    49002: "the instrument may not be traded in this way",
+})
+"""error_code → what it means, from the pages' tables."""
+_BEFORE_ANY_ORDER: Final = frozenset({40000, 44000})
+"""Codes of checks made before an order exists: a definite no even where the HTTP status is 5xx."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Envelope:
+    """What every documented reply is wrapped in; `status` is empty where a reply is not wrapped."""
+
+    status: str = ""
+    code: int | None = None
+    words: str = ""
+    data: Any = None
+
+
+def _envelope(reply: Reply) -> _Envelope:
+    """Parsed whatever the HTTP status is: the pages never say which one an error has."""
+    found = reply.json if reply.status is not None else None
+    if not isinstance(found, Mapping):
+        return _Envelope()
+    status, words = found.get("status"), found.get("message")
+    return _Envelope(status=status.lower() if isinstance(status, str) else "", code=_whole(found.get("error_code")),
+                     words=words if isinstance(words, str) else "", data=found.get("data"))
+
+
+def _judge_place(reply: Reply, work: Work, names: str) -> Outcome:
+    """Accepted only with an id (`order`: oms_order_id, `basket`: basket_id), rejected only by a definite no."""
+    if no := _definite_no(reply):
+        return Rejected(reason=no)
+    if reply.status == 429:
+        return Retry(reason="Pocketful: too many requests", after_s=_retry_after(reply))
+    envelope = _envelope(reply)
+    find = f"find it by user_order_id {work.ids.counter} in the order book"
+    if envelope.status != "success":
+        return Unknown(reason=f"{reply.words}: it may stand; {find}")
+    given = (_id(_part(envelope.data, "oms_order_id")) if names == "order" else
+             _id(_part(_part(envelope.data, "data"), "basket_id")) or _id(_part(envelope.data, "basket_id")))
+    if not given:
+        wanted = "oms_order_id" if names == "order" else "basket_id"
+        return Unknown(reason=f"the broker says success but names no {wanted}: it may stand; {find}")
+    return Accepted(broker_ids={names: given})
+
+
+def _judge_delete(reply: Reply, row: _Row) -> Outcome:
+    """A success envelope suffices: the basket_id of a cancel may be empty, and its order id another one's."""
+    if no := _definite_no(reply):
+        return Rejected(reason=f"cancel of {row.id}: {no}")
+    if reply.status == 429:
+        return Retry(reason="Pocketful: too many requests", after_s=_retry_after(reply))
+    if _envelope(reply).status == "success":
+        return Accepted(broker_ids={"order": row.id})
+    return Unknown(reason=f"cancel of {row.id}: {reply.words}: it may have been cancelled or not")
+
+
+def _definite_no(reply: Reply) -> str:
+    """Why it was certainly not executed; empty where that isn't certain."""
+    if reply.not_executed:
+        return f"it was not executed: {reply.fault or reply.words}"
+    if reply.status is None or reply.status == 429:
+        return ""
+    envelope = _envelope(reply)
+    if envelope.status == "error" and (reply.status < 500 or envelope.code in _BEFORE_ANY_ORDER):
+        return f"Pocketful refused it: {_said(envelope, reply)}"
+    if reply.status in (401, 403):
+        return f"Pocketful does not let us in ({reply.words}): {_REASONS[40000]}"
+    return ""
+
+
+def _said(envelope: _Envelope, reply: Reply) -> str:
+    """The broker's words with its code's meaning."""
+    if envelope.code is None:
+        return envelope.words[:300] or reply.words
+    meaning = _REASONS.get(envelope.code, "a code that its pages do not list")
+    return f"{envelope.words[:300] or 'no message'} (error_code {envelope.code}: {meaning})"
+
+
+def _retry_after(reply: Reply) -> float:
+    """The seconds of Retry-After, within 1 to 300; 2 where there is none."""
+    text = next((value for name, value in reply.headers.items() if name.lower() == "retry-after"), "")
+    return float(min(300, max(1, int(text)))) if re.fullmatch(r"\d{1,6}", text.strip(), re.ASCII) else 2.0
+
+
+# Helpers
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType({
+    "api": "trade", "log_in": "token", "trailing_stop_loss": "text", "cancel_parameters": "both"})
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}|<from: [\w., ]{1,100}>", re.ASCII)
+
+
+_SYMBOL: Final = re.compile(rf"(?:({'|'.join(EXCHANGES)}):)?(\d{{1,20}})", re.ASCII)
+
+
+def _option(account: Account, name: str) -> str | None:
+    return account.options.get(name) or _DEFAULTS.get(name)
+
+
+def _id(value: Any) -> str:
+    """An id as text, empty where it is none: the pages call ids numbers, the wire has texts."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if _ID.fullmatch(text) else ""
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, exact whatever its size; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,20}", value, re.ASCII):
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _part(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _instrument(symbol: Any, options: Mapping[str, Any], account: Account) -> tuple[Any, Any]:
+    """(exchange, token): from the options, else from a symbol like NSE:14366 or 14366; the account's exchange last."""
+    exchange, token = options.get("exchange"), options.get("instrument_token")
+    if token is None and (found := _symbol_parts(symbol)):
+        exchange, token = exchange or found[0] or None, found[1]
+    return exchange or _option(account, "exchange"), token
+
+
+def _symbol_parts(symbol: Any) -> tuple[str, str] | None:
+    """A symbol's own exchange (or empty) and token, where it has the form NSE:14366 or 14366."""
+    found = _SYMBOL.fullmatch(symbol) if isinstance(symbol, str) else None
+    return (found[1] or "", str(int(found[2]))) if found else None
+
+
+def _instrument_of(work: Work) -> tuple[str, str]:
+    exchange, token = _instrument(work.order.symbol, work.order.options, work.account)
+    return str(exchange), str(token)
+
+
+def _legs(order: Order) -> tuple[Leg | None, Leg | None]:
+    """(stop, target), from their names or from brackets by their type."""
+    stop, target = order.stop_loss, order.take_profit
+    for leg in order.brackets:
+        if leg.type == "limit":
+            target = target or leg
+        else:
+            stop = stop or leg
+    return stop, target
+
+
+def _is_kart(work: Work | None) -> bool:
+    """Whether the order went to the cart of cover and bracket orders; an order that is not ours may have."""
+    return work is None or work.order.kind in ("cover", "oso")
+
+
+def _working_legs(seen: Seen) -> bool:
+    return any(leg["broker_status"] in ("working", "partially_filled") for leg in seen.legs)

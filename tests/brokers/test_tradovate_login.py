@@ -1,0 +1,164 @@
+"""Logging in at Tradovate: one token, renewed while it lives, and never a loop of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tradovate_kit import ACCOUNT, BROKER, HOME, SECRETS, account, shared
+
+from bridge.call import Call, LoginRefused, Reply, Token
+from bridge.work import Credentials
+
+NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
+ALIVE = Token(value="old-leak-me", expires_at=NOW + 600)
+GOOD = Reply.of({"accessToken": "new", "mdAccessToken": "md", "expirationTime": "2026-11-20T17:00:00.000Z", "userId": 5,
+                 "userStatus": "Active", "hasLive": True})
+BAD = Reply.of({"errorText": "Incorrect username or password. Please try again"})
+
+
+def log_in(replies: Sequence[Reply], token: Token | None = None,
+           **more: Any) -> tuple[list[Call], Token | LoginRefused]:
+    steps = BROKER.log_in(replace(ACCOUNT, **more), NOW, token)
+    calls: list[Call] = []
+    left = list(replies)
+    try:
+        call = next(steps)
+        while True:
+            calls.append(call)
+            call = steps.send(left.pop(0))
+    except StopIteration as done:
+        assert not left
+        got: Token | LoginRefused = done.value
+        return calls, got
+
+
+def test_a_log_in_sends_the_credentials_with_cid_as_a_number() -> None:
+    (call,), token = log_in([GOOD])
+
+    assert (call.method, call.url) == ("POST", f"{HOME}auth/accesstokenrequest")
+    assert call.body == {"name": SECRETS["name"], "password": SECRETS["password"], "appId": "Bridge",
+                         "appVersion": "1.0", "deviceId": SECRETS["device_id"], "cid": 815, "sec": SECRETS["sec"]}
+    assert token == Token(value="new", expires_at=NOW + 90 * 60)
+
+
+def test_every_field_of_a_log_in_is_described_though_cid_is_called_a_string() -> None:
+    known = shared("tradovate-openapi-orders.json")["components"]["schemas"]["AccessTokenRequest"]["properties"]
+
+    (call,), _ = log_in([GOOD])
+
+    assert set(call.body) == set(known)
+    for name in set(call.body) - {"cid"}:
+        assert isinstance(call.body[name], str) and len(call.body[name]) <= known[name]["maxLength"]
+
+
+def test_app_names_come_from_the_account_and_a_cid_of_letters_stays_text() -> None:
+    (call,), _ = log_in([GOOD], options=account(app_id="Desk", app_version="2.1").options,
+                        credentials=Credentials({**SECRETS, "cid": "8a"}))
+
+    assert (call.body["appId"], call.body["appVersion"], call.body["cid"]) == ("Desk", "2.1", "8a")
+
+
+def test_a_token_that_lives_is_renewed_and_nothing_else_is_asked() -> None:
+    (call,), token = log_in([GOOD], ALIVE)
+
+    assert (call.method, call.url) == ("GET", f"{HOME}auth/renewaccesstoken")
+    assert call.headers["Authorization"] == "Bearer old-leak-me" and call.body is None
+    assert token == Token(value="new", expires_at=NOW + 5400)
+
+
+def test_a_token_that_is_past_its_end_is_not_renewed() -> None:
+    (call,), _ = log_in([GOOD], Token(value="old", expires_at=NOW - 1))
+
+    assert call.url.endswith("accesstokenrequest")
+
+
+@pytest.mark.parametrize("reply", [Reply(status=401, text="Expired Access Token"), Reply(status=404), Reply(status=500),
+                                   Reply(status=408), Reply.of({"errorText": "x"}), Reply(status=None, fault="x")])
+def test_a_renewal_that_fails_is_followed_by_one_new_log_in(reply: Reply) -> None:
+    calls, token = log_in([reply, GOOD], ALIVE)
+
+    assert [call.operation for call in calls] == ["renewaccesstoken", "accesstokenrequest"]
+    assert isinstance(token, Token)
+
+
+@pytest.mark.parametrize(("reply", "wait_s"), [
+    (Reply(status=429), 3600), (Reply(status=429, headers={"retry-after": "30"}), 30),
+    (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": False}), 2),
+    (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": True}), None)])
+def test_a_limit_or_penalty_ends_the_attempt_at_once(reply: Reply, wait_s: float | None) -> None:
+    for token in (None, ALIVE):
+        calls, got = log_in([reply], token)
+
+        assert len(calls) == 1
+        assert isinstance(got, LoginRefused) and got.wait_s == wait_s
+
+
+def test_bad_credentials_are_said_once_and_wait_for_a_person() -> None:
+    calls, got = log_in([BAD])
+
+    assert len(calls) == 1
+    assert isinstance(got, LoginRefused) and got.wait_s is None
+    assert "Incorrect username or password" in got.reason
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_log_in_refused_by_status_waits_for_a_person(status: int) -> None:
+    _, got = log_in([Reply(status=status, text="no")])
+
+    assert isinstance(got, LoginRefused) and got.wait_s is None
+
+
+@pytest.mark.parametrize("reply", [Reply(status=None, fault="no complete reply"), Reply(status=500), Reply(status=503)])
+def test_a_log_in_nobody_answered_is_repeated_once_and_then_spaced_out(reply: Reply) -> None:
+    cured_calls, cured = log_in([reply, GOOD])
+    calls, got = log_in([reply, reply])
+
+    assert len(cured_calls) == 2 and isinstance(cured, Token)
+    assert len(calls) == 2 and isinstance(got, LoginRefused)
+    assert got.wait_s is not None and 3600 / got.wait_s <= 5
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '{"accessToken": ""}', '{"accessToken": 5}', "<html>", "{}"])
+def test_an_answer_without_a_token_is_none(text: str) -> None:
+    _, got = log_in([Reply(status=200, text=text)])
+
+    assert isinstance(got, LoginRefused) and got.wait_s == 720
+
+
+@pytest.mark.parametrize("told", [None, "soon", 5, "2020-01-01T00:00:00Z", [], "9999-99-99"])
+def test_a_missing_or_impossible_end_of_a_token_is_ninety_minutes(told: Any) -> None:
+    _, got = log_in([Reply.of({"accessToken": "new", "expirationTime": told})])
+
+    assert got == Token(value="new", expires_at=NOW + 5400)
+
+
+@given(st.text(max_size=60), st.sampled_from([None, 200, 201, 400, 401, 404, 408, 423, 429, 500]))
+def test_no_answer_whatever_makes_logging_in_raise_or_leak(text: str, status: int | None) -> None:
+    reply = Reply(status=status, text=text, fault="x")
+    for token in (None, ALIVE):
+        steps = BROKER.log_in(ACCOUNT, NOW, token)
+        got: Any = None
+        try:
+            next(steps)
+            for _ in range(5):
+                steps.send(reply)
+        except StopIteration as done:
+            got = done.value
+        assert isinstance(got, LoginRefused)
+        assert not any(secret in got.reason for secret in SECRETS.values() if "leak" in secret)
+
+
+def test_neither_credentials_nor_tokens_show_in_a_repr() -> None:
+    assert "leak-me" not in repr(ACCOUNT) + repr(ALIVE)
+
+
+def test_credentials_longer_than_the_log_in_takes_are_a_fault_of_the_account() -> None:
+    long = replace(ACCOUNT, credentials=Credentials({**SECRETS, "device_id": "x" * 65}))
+
+    assert list(BROKER.account_faults(ACCOUNT)) == []
+    assert [name for name, _ in BROKER.account_faults(long)] == ["credentials.device_id"]
