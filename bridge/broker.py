@@ -65,6 +65,8 @@ class Broker(ABC):
     credential_names: ClassVar[Mapping[str, bool]]
     """Credential → whether it is required."""
     sandbox_credentials: ClassVar[Mapping[str, str]]
+    renew_before_s: ClassVar[float] = 900.0
+    """How long before its end a token is renewed."""
     options_schema: ClassVar[type[Schema]]
     """An order's `options`, in the broker's own names."""
 
