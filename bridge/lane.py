@@ -20,7 +20,7 @@ from bridge.call import Accepted, Call, LookUp, Outcome, Pause, Rejected, Reply,
 from bridge.clock import epoch, monotonic, now
 from bridge.contracts import same_contract
 from bridge.errors import LedgerAway
-from bridge.ledger import Ledger, Lease, Stored, call_record, reply_record, seen_fields
+from bridge.ledger import Lease, Ledger, Stored, call_record, reply_record, seen_fields
 from bridge.life import GONE_ON, move
 from bridge.numbers import dump_json
 from bridge.rehearse import rehearse
@@ -200,7 +200,7 @@ class Lane:
             return outcome
         except (_NotYet, _TooOld, LaneLost, Stopping):
             raise
-        except Exception as error:  # a broker file's fault must not end the lane, nor pass for a broker's word
+        except Exception as error:  # noqa: BLE001 a broker file's fault must not end the lane nor pass as its word
             self._log.exception("a plan failed", order=run.stored.id)
             words = f"a fault in Bridge's own {self._broker.name} file: {type(error).__name__}: {error}"
             return Unknown(reason=words) if run.write_left else Rejected(reason=f"nothing was sent: {words}")
@@ -289,7 +289,10 @@ class Lane:
                 self._look_for(own, doubtful)
             return None
         if isinstance(outcome, Rejected):
-            self._settle(own, stored, "reject", outcome.reason, ended=True, records=run.evidence)
+            if stored.order.is_exit:
+                self._log.error("told to a person", order=stored.id, reason=f"an exit was refused: {outcome.reason}")
+            self._settle(own, stored, "reject", outcome.reason, ended=not stored.order.is_exit,
+                         person=stored.order.is_exit, records=run.evidence)
             return None
         self._accept(own, stored, outcome, run.evidence)
         return None

@@ -32,7 +32,6 @@ _HOLD_LOOK_S = 0.25
 """How old our knowledge of a wait that another worker ran into may be."""
 _AFTER_REFUSED_S = 3600.0
 """A refused log-in is not tried again by itself for this long: a few failures lock the user at the broker."""
-_DEFAULT_RENEW_BEFORE_S = 900.0
 _LONGEST_WAIT_S = 3600.0
 
 log = structlog.get_logger("bridge.session")
@@ -133,8 +132,7 @@ class Login:
             return fresh
 
     def _is_old(self, token: Token) -> bool:
-        ahead: float = getattr(self.broker, "renew_before_s", _DEFAULT_RENEW_BEFORE_S)
-        return token.expires_at is not None and token.expires_at - epoch() < ahead
+        return token.expires_at is not None and token.expires_at - epoch() < self.broker.renew_before_s
 
     def _stored(self) -> Token | None:
         sealed = self._ledger.token(self.name)
@@ -226,8 +224,8 @@ class Session:
             fresh = self.login.token(self.account, self._transport, dead=token)
             if isinstance(fresh, Held):
                 return replace(fresh, reply=reply if isinstance(reply, Reply) else None)
-            if fresh == token:
-                return reply
+            if fresh == token:  # a token that a person has to renew
+                return self._held(call, hold, reply) if hold.person and isinstance(reply, Reply) else reply
             reply = self._send(call, fresh, last_look)
             hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
             if hold and hold.renew:
@@ -249,7 +247,7 @@ class Session:
     def _held(self, call: Call, hold: Hold, reply: Reply) -> Held:
         if hold.ticket:
             self._tickets[call.digest()] = dict(hold.ticket)
-        wait_s = hold.wait_s
+        wait_s = hold.wait_s or 30.0 * hold.renew
         if hold.whole_login:
             wait_s = self.login.wait(hold.reason, hold.wait_s, grows=hold.grows)
         if hold.person:

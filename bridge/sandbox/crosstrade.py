@@ -152,7 +152,7 @@ class CrossTrade(Broker):
 
     def misbehave(self, fault: Armed, request: Request, operation: str) -> Reply:
         if fault.fault == "rate_limit":
-            return Reply(429, {"error": "Rate limit exceeded"})
+            return Reply(429, {"error": "Rate limit exceeded"}, headers={"Retry-After": "1"})  # as one client reports
         if fault.fault == "expired_token":
             return Reply(401, {"error": "Unauthorized"})
         if fault.fault == "http_500_after":

@@ -1,0 +1,75 @@
+"""The parts that run by themselves: receiver, worker, sandbox. Each follows its supervisor when it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.errors import FileFaults, ServiceError, SettingsError
+from bridge.load import load, settings_of, with_stored_secret
+from bridge.log import get_logger, set_up
+from bridge.process import follow_parent, free_bind, say_ready, share_metrics, split_bind, stop_on_signals
+
+_log = get_logger("bridge.parts")
+
+
+def run_receiver(environ: Mapping[str, str], ready_fd: int | None) -> None:
+    """Receive alerts until SIGTERM. Raises SettingsError without a secret or when the address is taken."""
+    follow_parent(environ)
+    settings = settings_of(environ)
+    set_up(settings.log_format, settings.log_level)
+    if not settings.secret:
+        raise SettingsError("BRIDGE_SECRET is not set: without it anybody could send orders. Set it to at least 16 "
+                            "random characters (`bridge up` makes one and keeps it)")
+    free_bind("BRIDGE_BIND", settings.bind)
+    share_metrics(settings.receiver_workers)
+    from bridge.embedded import find
+    from bridge.gunicorn_app import Server
+    from bridge.ledger import Ledger
+    from bridge.receiver import Receiver
+    loaded = load(settings, environ, lenient=True)
+    for name, faults in loaded.templates.faults.items():
+        for fault in faults:
+            _log.error("a template does not load; its alerts are refused", template=name, fault=str(fault))
+    ledger = Ledger(find(settings), retention_ms=settings.retention)
+    Server(settings, Receiver(settings, loaded.templates, ledger), ready_fd).run()
+
+
+def run_worker(environ: Mapping[str, str], ready_fd: int | None) -> None:
+    """Submit orders until SIGTERM. Raises FileFaults when no account can be used."""
+    follow_parent(environ)
+    stop = stop_on_signals()
+    settings = with_stored_secret(settings_of(environ))
+    set_up(settings.log_format, settings.log_level)
+    from bridge.brokers import BROKERS
+    from bridge.embedded import find
+    from bridge.ledger import Ledger
+    from bridge.worker import Worker
+    loaded = load(settings, environ, lenient=False)
+    for fault in loaded.accounts.faults:
+        _log.error("an account cannot be used", fault=str(fault))
+    if not loaded.accounts.accounts:
+        raise FileFaults(loaded.accounts.faults)
+    ledger = Ledger(find(settings), retention_ms=settings.retention)
+    worker = Worker(settings, loaded.accounts.accounts, BROKERS, ledger)
+    say_ready(ready_fd)
+    worker.run(stop)
+    ledger.close()
+
+
+def run_sandbox(environ: Mapping[str, str], ready_fd: int | None) -> None:
+    """Serve the paper brokers until SIGTERM. Raises SettingsError when the address is taken."""
+    follow_parent(environ)
+    settings = settings_of(environ)
+    set_up(settings.log_format, settings.log_level)
+    bind = free_bind("BRIDGE_SANDBOX_BIND", settings.sandbox_bind)
+    host, port = split_bind(bind)
+    from bridge.sandbox import serve
+
+    def ready(taken: int) -> None:
+        _log.info("the sandbox is ready", url=f"http://{host}:{taken}")
+        say_ready(ready_fd)
+
+    try:
+        serve(host, port, ready=ready)
+    except OSError as error:
+        raise ServiceError(f"BRIDGE_SANDBOX_BIND: {bind} cannot be used: {error.strerror or error}") from None
