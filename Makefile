@@ -28,7 +28,7 @@ soak: install           ## hours of alerts, kills and faults: make soak ARGS="â€
 bench: install          ## ratios to the floors: make bench ARGS="â€¦"
 	$(VENV)/bin/python -m bench $(ARGS)
 
-lock: install           ## resolve the dependencies anew
+lock: install           ## resolve the dependencies anew (with Python 3.11.2 or older: it needs the most of them)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
 	$(VENV)/bin/pip-compile --quiet --strip-extras --extra test --allow-unsafe --generate-hashes \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --output-file requirements.lock pyproject.toml

@@ -81,7 +81,8 @@ def up(sandbox: bool, as_json: bool) -> None:
 
 @main.command()
 @READY_FD
-def receiver(ready_fd: int | None) -> None:
+@click.option("--credentials", is_flag=True, hidden=True, help="The worker's credentials are those of this environment.")
+def receiver(ready_fd: int | None, credentials: bool) -> None:
     """Run the webhook receiver alone.
 
     For deployments where each part runs by itself, against the Redis of BRIDGE_REDIS_URL (or a running `bridge up`).
@@ -91,7 +92,7 @@ def receiver(ready_fd: int | None) -> None:
         BRIDGE_SECRET=… BRIDGE_REDIS_URL=redis://redis:6379/0 BRIDGE_BIND=0.0.0.0:8080 bridge receiver
     """
     from bridge.parts import run_receiver
-    run_receiver(os.environ, ready_fd)
+    run_receiver(os.environ, ready_fd, credentials=credentials)
 
 
 @main.command()

@@ -59,9 +59,13 @@ def _is_known_to_all(account: Account, value: str) -> bool:
 
 
 def load(settings: Settings, environ: Mapping[str, str], *, lenient: bool, sandbox: bool = False) -> Loaded:
-    """Accounts and templates. Faults are in the answer."""
+    """Accounts and templates. Faults are in the answer.
+
+    `lenient` is for the accounts' credentials only: a template whose own secret is not set must not serve, for it would
+    fall back to the shared one.
+    """
     accounts = load_accounts_of(settings, environ, lenient=lenient, sandbox=sandbox)
-    templates = load_templates(settings.templates, accounts, environ=environ, lenient=lenient)
+    templates = load_templates(settings.templates, accounts, environ=environ)
     keep_secret(*(template.secret for template in templates.loaded.values() if template.secret))
     return Loaded(accounts, templates)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.errors import FileFaults, ServiceError, SettingsError
-from bridge.load import load, settings_of, with_stored_secret
+from bridge.load import load, load_accounts_of, settings_of, with_stored_secret
 from bridge.log import get_logger, set_up
 from bridge.process import follow_parent, free_bind, say_ready, share_metrics, split_bind, stop_on_signals
 
 _log = get_logger("bridge.parts")
 
 
-def run_receiver(environ: Mapping[str, str], ready_fd: int | None) -> None:
-    """Receive alerts until SIGTERM. Raises SettingsError without a secret or when the address is taken."""
+def run_receiver(environ: Mapping[str, str], ready_fd: int | None, *, credentials: bool = False) -> None:
+    """Receive alerts until SIGTERM. Raises SettingsError without a secret or when the address is taken.
+
+    A receiver needs no broker credentials, so by default it does not miss them. With `credentials` they are those of the
+    worker too: the templates of an account that lacks them are refused, for its orders could not be sent.
+    """
     follow_parent(environ)
     settings = settings_of(environ)
     set_up(settings.log_format, settings.log_level)
@@ -26,7 +30,9 @@ def run_receiver(environ: Mapping[str, str], ready_fd: int | None) -> None:
     from bridge.gunicorn_app import Server
     from bridge.ledger import Ledger
     from bridge.receiver import Receiver
-    loaded = load(settings, environ, lenient=True)
+    loaded = load(settings, environ, lenient=not credentials)
+    for fault in loaded.accounts.faults:
+        _log.error("an account cannot be used", fault=str(fault))
     for name, faults in loaded.templates.faults.items():
         for fault in faults:
             _log.error("a template does not load; its alerts are refused", template=name, fault=str(fault))
@@ -44,13 +50,13 @@ def run_worker(environ: Mapping[str, str], ready_fd: int | None) -> None:
     from bridge.embedded import find
     from bridge.ledger import Ledger
     from bridge.worker import Worker
-    loaded = load(settings, environ, lenient=False)
-    for fault in loaded.accounts.faults:
+    found = load_accounts_of(settings, environ, lenient=False)
+    for fault in found.faults:
         _log.error("an account cannot be used", fault=str(fault))
-    if not loaded.accounts.accounts:
-        raise FileFaults(loaded.accounts.faults)
+    if not found.accounts:
+        raise FileFaults(found.faults)
     ledger = Ledger(find(settings), retention_ms=settings.retention)
-    worker = Worker(settings, loaded.accounts.accounts, BROKERS, ledger)
+    worker = Worker(settings, found.accounts, BROKERS, ledger)
     say_ready(ready_fd)
     worker.run(stop)
     ledger.close()

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from bridge.announce import announcement, print_announcement
 from bridge.clock import monotonic
 from bridge.embedded import EmbeddedServer, keep_a_secret
-from bridge.errors import ServiceError
+from bridge.errors import FileFaults, ServiceError
 from bridge.ledger import Ledger
 from bridge.load import load, settings_of
 from bridge.log import get_logger, set_up
@@ -45,6 +45,7 @@ class Part:
     """One process: what it is called, and how often it failed in a row."""
 
     name: str
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     failures: int = 0
@@ -76,8 +77,9 @@ class Supervisor:
         """
         try:
             url = self._start_ledger()
-            names = (["sandbox"] if self.sandbox else []) + ["worker", "receiver"]
-            self.parts = [Part(name) for name in names]
+            self.parts = [Part("worker", ("worker",)), Part("receiver", ("receiver", "--credentials"))]
+            if self.sandbox:
+                self.parts.insert(0, Part("sandbox", ("sandbox",)))
             for part in self.parts:
                 self._spawn_first(part, url)
             for part in self.parts:
@@ -160,7 +162,7 @@ class Supervisor:
 
     def _spawn(self, part: Part, url: str, *more: str, keep: tuple[int, ...] = ()) -> None:
         part.process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", part.name, *more], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(),
+            [sys.executable, "-m", "bridge", *part.command, *more], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(),
             pass_fds=keep, start_new_session=True,
             env={**self.environ, "BRIDGE_REDIS_URL": url, PARENT: str(os.getpid())})
         part.started_s = monotonic()
@@ -254,6 +256,8 @@ def run_everything(environ: Mapping[str, str], *, sandbox: bool, as_json: bool) 
     settings = given if given.secret else replace(given, secret=keep_a_secret(given.data))
     settings = replace(settings, bind=bind, sandbox=local_url(sandbox_bind) if sandbox else given.sandbox)
     loaded = load(settings, environ, lenient=False)
+    if not loaded.accounts.accounts:
+        raise FileFaults(loaded.accounts.faults)
     supervisor = Supervisor(settings, child_environ(settings, environ, bind=bind, sandbox_bind=sandbox_bind), sandbox,
                             stop)
     supervisor.start()

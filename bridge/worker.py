@@ -54,6 +54,10 @@ class Worker:
         for thread in threads:
             thread.start()
         log.info("worker started", owner=self._owner, lanes=len(self.accounts))
+        for account in self.accounts.values():
+            if account.real_money and not account.dry_run:
+                log.warning("this account can move real money", account=account.name, broker=account.broker,
+                            environment=account.environment)
         stop.wait()
         ends_at = monotonic() + self._settings.shutdown_timeout
         for thread in threads:

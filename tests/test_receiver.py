@@ -34,6 +34,7 @@ TEMPLATES = {
     "no_window": f"account: one\n{ALERT}dedupe_window: 0s\norder: {ORDER}\n",
     "own_secret": f"account: one\n{ALERT}secret: ${{HOOK_SECRET}}\norder: {ORDER}\n",
     "copied": f"account: [one, two]\n{ALERT}orders:\n  - {ORDER}\n  - {ORDER}\n",
+    "unset_secret": f"account: one\n{ALERT}secret: ${{HOOK_SECRET_NOT_SET}}\norder: {ORDER}\n",
     "broken": f"account: nobody\n{ALERT}order: {ORDER}\n",
     "bad name": f"account: one\n{ALERT}order: {ORDER}\n",
 }
@@ -200,6 +201,10 @@ def test_a_template_with_its_own_secret_takes_only_that(hook: Hook) -> None:
     assert hook.send("own_secret", alert(), secret=OWN_SECRET).status == 202
 
 
+def test_a_template_whose_own_secret_is_not_set_does_not_fall_back_to_the_shared_one(hook: Hook) -> None:
+    assert hook.send("unset_secret", alert()).status == 422
+
+
 def test_an_alert_for_a_template_that_does_not_load_is_recorded_as_invalid(hook: Hook, ledger: Ledger) -> None:
     answer = hook.send("broken", alert())
 
@@ -323,7 +328,7 @@ def test_readiness_counts_what_is_broken_and_names_nothing(hook: Hook) -> None:
     answer = hook.get("/readyz")
 
     assert answer.status == 200
-    assert answer.json == {"ready": True, "templates": 5, "broken_templates": 2, "waiting_for_a_person": 0}
+    assert answer.json == {"ready": True, "templates": 5, "broken_templates": 3, "waiting_for_a_person": 0}
     assert hook.get("/healthz").json == {"status": "ok"}
 
 

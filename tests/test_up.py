@@ -219,7 +219,7 @@ def test_a_second_one_on_the_same_data_is_told_so(up: Up) -> None:
 # -- it ends ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_within_five_seconds_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
     with running(tmp_path) as found, found.hook.connect():
         everybody = family(found.process.pid)
@@ -270,6 +270,41 @@ def test_a_redis_that_is_not_there_is_told_without_its_password(tmp_path: Path) 
 
     assert ended.returncode == 3
     assert "BRIDGE_REDIS_URL redis://:***@127.0.0.1:1/0" in ended.stderr and "leak-me" not in ended.stdout + ended.stderr
+
+
+def test_without_a_usable_account_it_says_what_is_wrong_with_them(tmp_path: Path) -> None:
+    environ = environment(tmp_path, bind="127.0.0.1:0", accounts=str(tmp_path / "none.yaml"))
+
+    ended = subprocess.run([sys.executable, "-m", "bridge", "up"], env=environ, capture_output=True, text=True, timeout=20,
+                           cwd=ROOT, check=False)
+
+    assert ended.returncode == 1
+    assert f"{tmp_path / 'none.yaml'}:1:1: cannot be read" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_an_account_without_its_credentials_takes_no_alerts(tmp_path: Path) -> None:
+    (tmp_path / "accounts.yaml").write_text(
+        "accounts:\n  paper: {broker: crosstrade, environment: sandbox, account: Sim101}\n"
+        "  tradovate-demo: {broker: tradovate, environment: demo, account: D, account_id: 1,"
+        ' credentials: {name: "${NOT_SET}", password: "${NOT_SET}", cid: "${NOT_SET}", sec: "${NOT_SET}",'
+        ' device_id: "${NOT_SET}"}}\n')
+    (tmp_path / "templates").mkdir()
+    shutil.copy(ROOT / "templates/es_breakout.yaml", tmp_path / "templates")
+    environ = environment(tmp_path, bind="127.0.0.1:0", accounts=str(tmp_path / "accounts.yaml"), secret=SECRET,
+                          templates=str(tmp_path / "templates"))
+    with subprocess.Popen([sys.executable, "-m", "bridge", "up", "--json"], env=environ, cwd=ROOT, start_new_session=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            hook = Hook(int(said["receiver"].rpartition(":")[2]), tmp_path / "log")
+
+            answer = hook.send("es_breakout", {"ticker": "ES1!"})
+
+            assert any("NOT_SET" in fault["message"] for fault in said["faults"]) and said["templates"] == []
+            assert answer.status == 422 and "does not load" in answer.json["detail"]
+        finally:
+            end(process)
 
 
 def test_a_given_secret_is_not_repeated_and_broken_templates_are_told_while_others_serve(tmp_path: Path) -> None:
