@@ -14,7 +14,7 @@ import json
 import threading
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from flask import Flask, Request, Response, request
@@ -43,6 +43,8 @@ _RETRY = (*_PROBLEM, ("Retry-After", "5"))
 _PHRASES = {400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
             413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content",
             429: "Too Many Requests", 503: "Service Unavailable"}
+_NO_HOME = "-"
+"""Where alerts of a template that does not load are kept: its home is fixed for ever once it loads, not before."""
 _LOOK_AGAIN_S = 1.0
 """How long an answer of /readyz is good for: a stranger who asks it often must not cost a disk write each time."""
 
@@ -87,7 +89,6 @@ class Receiver:
 
     def _hook(self, template: str, secret: str) -> Response:
         began = clock.monotonic()
-        received = clock.epoch()
         environ = request.environ
         try:
             length = announced_length(environ)
@@ -96,7 +97,7 @@ class Receiver:
         expected = self._digests.get(template, self._nobody)
         if not hmac.compare_digest(expected, _digest(secret)):
             return self._turn_away(request)
-        outcome, response = self._serve(template, environ, length, received)
+        outcome, response = self._serve(template, environ, length)
         self.metrics.alert(template, outcome, clock.monotonic() - began)
         return response
 
@@ -108,8 +109,7 @@ class Receiver:
         self.metrics.stranger("429")
         return _problem(429, "too many requests with a wrong address", headers=(*_PROBLEM, ("Retry-After", "5")))
 
-    def _serve(self, name: str, environ: Mapping[str, Any], length: int | None,
-               received: float) -> tuple[str, Response]:
+    def _serve(self, name: str, environ: Mapping[str, Any], length: int | None) -> tuple[str, Response]:
         """An alert whose sender knows the secret: (outcome for the metrics, answer)."""
         if self.draining.is_set():
             return "unavailable", _unavailable("this receiver is stopping")
@@ -120,19 +120,18 @@ class Receiver:
             return {413: "too_large", 408: "too_slow"}.get(unread.status, "invalid"), _problem(
                 unread.status, unread.words)
         try:
-            return self._take(name, raw, received)
+            return self._take(name, raw, clock.now())
         except LedgerAway as away:
             _log.error("an alert could not be accepted; its sender was asked to send it again", template=name,
                        reason=str(away))
             return "unavailable", _unavailable("the ledger is away: send it again")
 
-    def _take(self, name: str, raw: bytes, received: float) -> tuple[str, Response]:
+    def _take(self, name: str, raw: bytes, now: datetime) -> tuple[str, Response]:
         template = self.templates.loaded.get(name)
-        now = datetime.fromtimestamp(received, UTC)
         nonce = uuid.uuid4().hex
         if template is None:
             broken = AlertError(Fault(message="the template does not load; `bridge check` says why", field=name))
-            return self._refuse_invalid(name, self.ledger.home_of(name, "-"), raw, None, nonce, now, broken)
+            return self._refuse_invalid(name, _NO_HOME, raw, None, nonce, now, broken)
         home = self.ledger.home_of(name, template.accounts[0])
         body: Body | None = None
         try:
@@ -273,11 +272,8 @@ def _unavailable(detail: str) -> Response:
 
 
 def _refuse(error: HTTPException) -> Response:
-    """What routing refuses: no such path, another method. Nothing of the request is repeated."""
-    status = error.code or 503
-    headers = [*_PROBLEM]
-    if status == 405:
-        headers.append(("Allow", "POST" if request.path.startswith("/hook/") else "GET, HEAD"))
-    if status == 404 or status not in _PHRASES or status == 503:
-        status = 404
-    return _problem(status, "there is nothing here" if status == 404 else _PHRASES[status], headers=tuple(headers))
+    """What routing refuses: another method, or no such path. Nothing of the request is repeated."""
+    if error.code != 405:
+        return _problem(404, "there is nothing here")
+    allowed = "POST" if request.path.startswith("/hook/") else "GET, HEAD"
+    return _problem(405, "this method is not allowed here", headers=(*_PROBLEM, ("Allow", allowed)))
