@@ -50,6 +50,11 @@ class Call:
     body: Any = None
     assumed: Any = None
 
+    @property
+    def undoes(self) -> bool:
+        """Whether it takes back a step of its own order that was accepted (`undo.…`)."""
+        return self.step.startswith("undo.")
+
     def digest(self) -> str:
         """A fingerprint of what would be sent; equal calls have equal digests."""
         text = dump_json([self.operation, self.method, self.url, self.step, dict(self.headers), self.body],

@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-monotonic = time.monotonic
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def monotonic() -> float:
+    """Seconds for durations. Where the system can tell, the time that a machine sleeps counts, as it does for prices."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 def epoch() -> float:

@@ -8,6 +8,7 @@ by this module: it is accepted, rejected, or unknown and looked up.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,17 +17,18 @@ from typing import Any, TypeVar
 import structlog
 
 from bridge.broker import Broker
-from bridge.call import Accepted, Call, LookUp, Outcome, Pause, Rejected, Reply, Retry, Seen, Unknown
+from bridge.call import Accepted, Call, LookUp, Outcome, Pause, Plan, Rejected, Reply, Retry, Seen, Unknown
 from bridge.clock import epoch, monotonic, now
 from bridge.contracts import same_contract
 from bridge.errors import LedgerAway
-from bridge.ledger import Lease, Ledger, Stored, call_record, reply_record, seen_fields
+from bridge.ledger import Lease, Ledger, Stored, seen_fields
 from bridge.life import GONE_ON, move
 from bridge.numbers import dump_json
 from bridge.rehearse import rehearse
 from bridge.session import Held, Session
 from bridge.settings import Settings
 from bridge.transport import Withheld
+from bridge.views import call_record, reply_record
 from bridge.work import Account, Ids, Work
 
 DAY_MS = 86_400_000
@@ -79,14 +81,18 @@ class Ownership:
 
 @dataclass
 class _Run:
-    """One attempt at an order: what is on record, what is evidence yet to be kept, and whether a write has left."""
+    """One attempt at an order: what is on record, what is evidence yet to be kept, and whether a write has left.
+
+    `write_left` is set at the last look, when the first byte is about to go, and taken back only when the transport or
+    the broker says that nothing was done.
+    """
 
     stored: Stored
     recorded: int
     evidence: list[str] = field(default_factory=list)
     submitted: bool = False
     write_left: bool = False
-    step_ends_at: float | None = None
+    send_ends_at: float = 0.0
 
 
 class Lane:
@@ -182,6 +188,10 @@ class Lane:
         except _TooOld:
             self._expire(own, self._load(stored.id) or stored)
             return None
+        except (LaneLost, Stopping):
+            if run.evidence:  # what a broker said is kept, whoever goes on with the order
+                self._ask(lambda: self._ledger.keep_evidence(stored, run.evidence))
+            raise
         return self._conclude(own, run, outcome)
 
     def _drive(self, own: Ownership, run: _Run, work: Work) -> Outcome:
@@ -189,45 +199,68 @@ class Lane:
         answer: Reply | None = None
         try:
             while True:
-                asked = plan.send(answer)
-                if isinstance(asked, Pause):
-                    self._sleep(own, asked.seconds)
+                asked = _next(plan, answer)
+                if isinstance(asked, Call):
+                    answer = self._perform(own, run, asked, work)
+                elif isinstance(asked, Pause):
+                    self._wait(own, run, asked.seconds)
                     answer = None
                 else:
-                    answer = self._perform(own, run, asked, work)
-        except StopIteration as done:
-            outcome: Outcome = done.value
-            return outcome
+                    return asked
         except (_NotYet, _TooOld, LaneLost, Stopping):
             raise
-        except Exception as error:  # noqa: BLE001 a broker file's fault must not end the lane nor pass as its word
-            self._log.exception("a plan failed", order=run.stored.id)
-            words = f"a fault in Bridge's own {self._broker.name} file: {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 a fault of ours must not end the lane, nor pass for a broker's word
+            self._log.exception("an order could not be carried out", order=run.stored.id)
+            words = f"a fault in Bridge: {type(error).__name__}: {error}"
             return Unknown(reason=words) if run.write_left else Rejected(reason=f"nothing was sent: {words}")
         finally:
             plan.close()
 
     def _perform(self, own: Ownership, run: _Run, call: Call, work: Work) -> Reply:
         """One call, repeated while the broker certainly did nothing and there is patience for it."""
+        patience_ends_at: float | None = None
+        told = False
         while True:
-            if call.write:
-                if late := self._put_on_record(own, run, call, work):
-                    return late
-            answer = self._session.send(call, self._last_look(own, call))
+            if call.write and (late := self._put_on_record(own, run, call, work)):
+                return late
+            left_before = run.write_left
+            answer = self._session.send(call, self._last_look(own, run, call))
             if isinstance(answer, Reply):
-                run.evidence += self._evidence(run, call, answer)
-                run.write_left = run.write_left or call.write
+                run.evidence += self._evidence(call, answer)
                 return answer
-            wait_s = answer.wait_s if isinstance(answer, Held) else 1.0
-            if isinstance(answer, Held) and answer.reply is not None:
-                run.evidence += self._evidence(run, call, answer.reply)
+            run.write_left = left_before
+            held = answer if isinstance(answer, Held) else Held(reason=answer.reason, wait_s=1.0)
+            if call.write or held.reply is not None:
+                run.evidence += self._evidence(call, held.reply or _not_sent(held.reason))
             if not run.write_left:
-                raise _NotYet(answer.reason, wait_s)
-            if run.step_ends_at is None:
-                run.step_ends_at = monotonic() + self._settings.step_patience
-            if monotonic() + wait_s > run.step_ends_at:
-                return Reply(status=None, fault=answer.reason, not_executed=True)
-            self._sleep(own, wait_s)
+                raise _NotYet(held.reason, held.wait_s)
+            if patience_ends_at is None:
+                patience_ends_at = monotonic() + self._patience_s(run, call)
+            if monotonic() + held.wait_s > patience_ends_at and not held.ours:
+                if not call.undoes:
+                    return _not_sent(held.reason)
+                if not told:  # a step that takes back half an order is repeated without end
+                    self._log.error("told to a person: half an order stands and cannot be taken back yet",
+                                    order=run.stored.id, reason=held.reason)
+                    told = True
+            self._wait(own, run, min(held.wait_s, 60.0))
+
+    def _patience_s(self, run: _Run, call: Call) -> float:
+        """How long a later step is repeated: one of an exit as long as the exit may be sent, for it can only reduce."""
+        if not run.stored.order.is_exit:
+            return self._settings.step_patience
+        return max(self._settings.step_patience, (run.stored.max_age_ms - run.stored.age_ms) / 1000)
+
+    def _wait(self, own: Ownership, run: _Run, seconds: float) -> None:
+        """A wait within a plan. One that has begun is finished, or undone, in the time that stopping leaves."""
+        if not run.write_left:
+            self._sleep(own, seconds)
+            return
+        ends_at = monotonic() + seconds
+        while (left := ends_at - monotonic()) > 0:
+            threading.Event().wait(min(left, 1.0))
+            if not own.holds():
+                raise LaneLost
 
     def _put_on_record(self, own: Ownership, run: _Run, call: Call, work: Work) -> Reply | None:
         """`submitting` with attempt, send deadline and call, before the first byte; the last look at the age.
@@ -236,7 +269,7 @@ class Lane:
         """
         stored, may_add = run.stored, not run.stored.order.is_exit
         records = [*run.evidence, call_record(call, _epoch_ms())]
-        self._send_ends_at = monotonic() + self._send_within_s()
+        run.send_ends_at = monotonic() + self._send_within_s()
         client_id = str(work.ids.counter) if work.ids.counter is not None else work.ids.client_id()
         word, value = self._ask(lambda: self._ledger.submit(
             own.lease, stored, record=run.recorded + len(records), attempt=stored.attempt + 1,
@@ -258,19 +291,19 @@ class Lane:
     def _send_within_s(self) -> float:
         return self._settings.call_timeout / 2
 
-    def _last_look(self, own: Ownership, call: Call) -> Callable[[], None]:
+    def _last_look(self, own: Ownership, run: _Run, call: Call) -> Callable[[], None]:
         """Asked by the transport right before the first byte."""
         if not call.write:
             return lambda: None
-        ends_at = self._send_ends_at
 
         def look() -> None:
-            if monotonic() > ends_at:
+            if monotonic() > run.send_ends_at:
                 raise Withheld("the send deadline had passed")
             if not own.holds(self._settings.call_timeout):
                 raise Withheld("the lane's lease would have ended during the call")
-            if self._stop.is_set():
+            if self._stop.is_set() and not run.write_left:
                 raise Withheld("the worker was told to stop")
+            run.write_left = True
 
         return look
 
@@ -345,10 +378,12 @@ class Lane:
     def _settle(self, own: Ownership, stored: Stored, event: str, reason: str, **more: Any) -> None:
         state = move("submitting" if event in ("retry", "lose", "reject", "accept") and stored.state == "queued"
                      else stored.state, event)
-        word = self._ask(lambda: self._ledger.settle(own.lease, stored, event, state, reason=reason, **more))
+        nonce = uuid.uuid4().hex  # one for all tries: the ledger may have heard a try whose answer was lost
+        word = self._ask(lambda: self._ledger.settle(own.lease, stored, event, state, nonce=nonce, reason=reason, **more))
         if word == "ok":
             if state != "queued":
                 self._not_before.pop(stored.id, None)
+                self._last_words.pop(stored.id, None)
             self._log.info("order", order=stored.id, kind=stored.order.kind, state=state, reason=reason)
             return
         if records := more.get("records"):
@@ -423,7 +458,7 @@ class Lane:
             return [each for each in found if each.order.symbol and same_contract(each.order.symbol, order.symbol)]
         return []
 
-    def _evidence(self, run: _Run, call: Call, reply: Reply) -> list[str]:
+    def _evidence(self, call: Call, reply: Reply) -> list[str]:
         at = _epoch_ms()
         return ([] if call.write else [call_record(call, at)]) + [reply_record(call, reply, at)]
 
@@ -459,6 +494,20 @@ def ask_until_answered(question: Callable[[], T], stop: threading.Event, logger:
             wait_s = min(1.0, wait_s * 2)
 
 
+def _next(plan: Plan, answer: Reply | None) -> Call | Pause | Outcome:
+    """What a plan asks for next, or what it came to."""
+    try:
+        asked: Call | Pause = plan.send(answer)
+        return asked
+    except StopIteration as done:
+        outcome: Outcome = done.value
+        return outcome
+
+
+def _not_sent(reason: str) -> Reply:
+    return Reply(status=None, fault=f"not sent: {reason}", not_executed=True)
+
+
 def work_of(stored: Stored, account: Account, counter: int | str | None, targets: tuple[Work, ...] = ()) -> Work:
     """What a plan is given for an order on record."""
     submitted = datetime.fromtimestamp(stored.submitted_ms / 1000, UTC) if stored.submitted_ms else None
@@ -489,9 +538,9 @@ def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) ->
     except StopIteration as done:
         seen: Seen | None = done.value
         return seen, records, "" if seen else "the broker's books do not show it (which proves nothing)"
-    except (Stopping, LaneLost):
+    except (Stopping, LaneLost, LedgerAway):
         raise
-    except Exception as error:  # a reply that a broker file cannot read proves nothing
+    except Exception as error:
         log.exception("a look-up failed")
         return None, records, f"it could not be looked up: {type(error).__name__}: {error}"
     finally:

@@ -28,11 +28,9 @@ Keys, all of one lane under the hash tag of its account, so that the same code r
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, cast
 
@@ -40,18 +38,18 @@ import redis
 import redis.backoff
 import redis.retry
 
-from bridge.call import Call, Reply, Seen
+from bridge.call import Seen
 from bridge.errors import LedgerAway
 from bridge.life import sources
-from bridge.numbers import dump_json, load_json, shortest
+from bridge.numbers import dump_json, load_own_json, shortest
 from bridge.order import Order, order_from_json
 from bridge.record import Delivery, Enqueued, NewOrder
+from bridge.views import alert_view, calls_view, legs_view, order_view
 
 _SOCKET_TIMEOUT_S = 1.5
 """Two tries have to fit into the 3 s after which TradingView gives up, so that 503 is still heard."""
 _SAME_DELIVERY_MS = 60_000
 """How long a delivery that is its own key is remembered, for the client library's own resending."""
-_MOST_TEXT = 65_536
 
 _REFUSALS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.BusyLoadingError,
              redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)
@@ -70,7 +68,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """An order as the ledger holds it. Times are the lane's clock in ms; `age_ms` is its age at `now_ms`."""
+    """An order as the ledger holds it.
+
+    Times are the lane's clock in ms; `age_ms` is its age at `now_ms`; `rank` grows with each order of the lane.
+    """
 
     id: str
     alert: str
@@ -85,6 +86,7 @@ class Stored:
     age_ms: int
     max_age_ms: int
     created_ms: int
+    rank: int
     submitted_ms: int | None
     attempt: int
     fence: int
@@ -192,9 +194,10 @@ class Ledger:
         """The orders of an alert as they stand now; one left half-written is completed from its stored orders first."""
         with _away():
             found = cast("dict[str, str]", self._redis.hgetall(_key(home, "alert", alert)))
-        orders = load_json(found.get("orders") or "[]")
+        orders = load_own_json(found.get("orders") or "[]")
         if found.get("half"):
-            self._complete(home, _other_lanes(home, alert, found, orders))
+            waited_ms = max(0, self._now(home) - int(found["received"]))
+            self._complete(home, _other_lanes(home, alert, found, orders, waited_ms))
         with _away():
             pipe = self._redis.pipeline(transaction=False)
             for order in orders:
@@ -227,11 +230,24 @@ class Ledger:
         """Give the lane up at once."""
         self._run("release", [_key(lease.account, "lease")], [lease.owner, lease.fence])
 
-    def lane(self, account: str, count: int = 50) -> list[str]:
-        """Ids of the oldest `count` orders in the lane."""
+    def lane(self, account: str, after: str = "", count: int = 50) -> list[tuple[str, str]]:
+        """The oldest `count` of the lane behind the entry `after`: (entry, order id)."""
         with _away():
-            entries = cast("list[tuple[str, dict[str, str]]]", self._redis.xrange(_key(account, "lane"), count=count))
-        return [values["order"] for _, values in entries]
+            entries = cast("list[tuple[str, dict[str, str]]]", self._redis.xrange(
+                _key(account, "lane"), min=f"({after}" if after else "-", count=count))
+        return [(entry, values["order"]) for entry, values in entries]
+
+    def set_aside(self, lease: Lease, order: str, entry: str, reason: str) -> str:
+        """Take an order that cannot be handled off the lane, for a person; its state then, or "lost"."""
+        keys = [_key(lease.account, "lease"), _key(lease.account, "clock"), _key(lease.account, "order", order),
+                _key(lease.account, "history", order), _key(lease.account, "lane"), _key(lease.account, "waiting")]
+        answer = self._run("set_aside", keys, [lease.owner, lease.fence, order, entry, reason])
+        return str(answer[-1])
+
+    def lane_lengths(self) -> dict[str, int]:
+        """How many orders stand in each lane that there is."""
+        with _away():
+            return {account: int(self._redis.xlen(_key(account, "lane"))) for account in self._accounts()}
 
     def wait_after(self, account: str, entry: str, seconds: float) -> str:
         """Wait until the lane holds an entry newer than `entry`, at most `seconds`; returns the newest id known."""
@@ -256,14 +272,16 @@ class Ledger:
 
     def open_orders(self, account: str) -> list[Stored]:
         """Orders of this lane that may still work at the broker, and those that are unknown, newest first."""
+        self._lapse(account)
         with _away():
-            now = self._now(account)
-            self._redis.zremrangebyscore(_key(account, "open"), "-inf", f"({now}")
             ids = set(cast("list[str]", self._redis.zrange(_key(account, "open"), 0, -1)))
             ids |= set(cast("list[str]", self._redis.zrange(_key(account, "waiting"), 0, -1)))
         found = [stored for each in ids if (stored := self.load(account, each))]
         return sorted((stored for stored in found if stored.state in ("accepted", "unknown")),
-                      key=lambda stored: stored.created_ms, reverse=True)
+                      key=lambda stored: stored.rank, reverse=True)
+
+    def _lapse(self, account: str) -> None:
+        self._run("lapse", [_key(account, name) for name in ("open", "ends", "clock")], [])
 
     def _now(self, account: str) -> int:
         return int(self._run("load", [_key(account, "order", "-"), _key(account, "clock")], [])[0])
@@ -286,20 +304,20 @@ class Ledger:
                                             *records])
         return answer[0], (answer[1] if len(answer) > 1 else "")
 
-    def settle(self, lease: Lease, stored: Stored, event: str, state: str, *, reason: str, done: bool = True,
+    def settle(self, lease: Lease, stored: Stored, event: str, state: str, *, nonce: str, reason: str, done: bool = True,
                person: bool = False, open_for_ms: int | None | str = None, look_up_in_ms: int | None = None,
                ended: bool = False, fields: Mapping[str, Any] | None = None, records: Sequence[str] = ()) -> str:
         """Put on record what an order came to: "ok", "lost" (another worker owns the lane), or the unexpected state.
 
         `event` is a word of bridge.life: the order has to be in a state that it may come from. `done` takes it off the
-        lane. `open_for_ms` says how long it may work at the broker: None not at all, "forever", or ms.
+        lane. Repeating it with the same `nonce` changes nothing. `open_for_ms` says how long it may work at the broker: None not at all, "forever", or ms.
         """
         given = _flat(fields or {})
         keys = [_key(lease.account, "lease"), _key(lease.account, "clock"),
                 *_keys_of(stored, "order", "history", "calls"),
                 *(_key(lease.account, name) for name in ("lane", "open", "waiting", "ends", "lookups"))]
         answer = self._run("settle", keys, [
-            lease.owner, lease.fence, uuid.uuid4().hex, stored.id, ",".join(sources(event)), state, reason, int(done),
+            lease.owner, lease.fence, nonce, stored.id, ",".join(sources(event)), state, reason, int(done),
             int(person), "" if open_for_ms is None else open_for_ms, "" if look_up_in_ms is None else look_up_in_ms,
             int(ended), len(given) // 2, *given, len(records), *records])
         return str(answer[1]) if answer[0] == "state" else str(answer[0])
@@ -314,7 +332,7 @@ class Ledger:
                                  int(bool(seen and seen.all_ended)), seen.reason if seen else "", len(given) // 2, *given,
                                  len(records), *records])
 
-    def due_look_ups(self, account: str, count: int = 10) -> list[str]:
+    def due_look_ups(self, account: str, count: int = 100) -> list[str]:
         """Ids of accepted orders whose look-up is due."""
         with _away():
             return cast("list[str]", self._redis.zrangebyscore(_key(account, "lookups"), "-inf", self._now(account),
@@ -323,10 +341,11 @@ class Ledger:
     def keep_evidence(self, stored: Stored, records: Sequence[str]) -> None:
         """Append records to an order's calls, whoever owns the lane now: a reply is always kept."""
         with _away():
-            self._redis.rpush(_key(stored.account, "calls", stored.id), *records)
+            self._redis.rpush(_key(stored.account, "calls", stored.id), *map(_encodable, records))
 
     def retire(self, account: str, most: int = 100) -> int:
         """Forget ended orders and old alerts past the retention; returns how many orders went."""
+        self._lapse(account)
         before = self._now(account) - self._retention_ms
         with _away():
             ids = cast("list[str]", self._redis.zrangebyscore(_key(account, "ends"), "-inf", before, start=0, num=most))
@@ -401,11 +420,15 @@ class Ledger:
         """One order with its legs and its calls with their replies; None when there is none."""
         with _away():
             for account in self._accounts():
-                if self._redis.exists(_key(account, "order", order)):
-                    values = cast("dict[str, str]", self._redis.hgetall(_key(account, "order", order)))
-                    records = cast("list[str]", self._redis.lrange(_key(account, "calls", order), 0, -1))
-                    return {**self._order_view(account, order), "legs": _legs_view(values),
-                            "order": load_json(values["order"]), "calls": _calls_view(records)}
+                if not self._redis.exists(_key(account, "order", order)):
+                    continue
+                pipe = self._redis.pipeline(transaction=True)  # one moment: the state fits the calls
+                pipe.hgetall(_key(account, "order", order))
+                pipe.lrange(_key(account, "history", order), 0, -1)
+                pipe.lrange(_key(account, "calls", order), 0, -1)
+                values, history, records = pipe.execute()
+                return {**order_view(values, history), "legs": legs_view(values),
+                        "order": load_own_json(values["order"]), "calls": calls_view(records)}
         return None
 
     def alerts(self, *, limit: int | None = 100) -> list[dict[str, Any]]:
@@ -415,7 +438,7 @@ class Ledger:
             with _away():
                 values = cast("dict[str, str]", self._redis.hgetall(_key(account, "alert", each)))
             if values:
-                found.append(_alert_view(each, values))
+                found.append(alert_view(each, values))
         return found
 
     def _accounts(self) -> list[str]:
@@ -431,15 +454,15 @@ class Ledger:
 
     def _order_view(self, account: str, order: str) -> dict[str, Any]:
         with _away():
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self._redis.pipeline(transaction=True)
             pipe.hgetall(_key(account, "order", order))
             pipe.lrange(_key(account, "history", order), 0, -1)
             values, history = pipe.execute()
-        return _order_json(values, history)
+        return order_view(values, history)
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         with _away():
-            return self._scripts[name](keys=keys, args=args)
+            return self._scripts[name](keys=keys, args=[_encodable(each) for each in args])
 
 
 @contextmanager
@@ -453,6 +476,13 @@ def _away() -> Iterator[None]:
         if str(error).startswith(_AWAY_WORDS) or any(word in str(error) for word in ("MISCONF", "OOM command")):
             raise LedgerAway(f"the ledger (Redis) cannot write: {_words(error)}") from None
         raise
+
+
+def _encodable(value: Any) -> Any:
+    """A text that a broker or sender wrote may hold half a surrogate pair; it is kept escaped."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 def _words(error: Exception) -> str:
@@ -531,11 +561,12 @@ def _alert_fields(delivery: Delivery, *, half: bool) -> dict[str, Any]:
             "orders": dump_json(orders), "half": "1" if half else ""}
 
 
-def _other_lanes(home: str, alert: str, found: Mapping[str, str], orders: Sequence[Mapping[str, Any]]) -> Delivery:
-    """The part of a stored alert that belongs to lanes other than its home."""
+def _other_lanes(home: str, alert: str, found: Mapping[str, str], orders: Sequence[Mapping[str, Any]],
+                 waited_ms: int) -> Delivery:
+    """The part of a stored alert that belongs to lanes other than its home, as old as it is by now."""
     away = tuple(NewOrder(**{**each, "order": order_from_json(each["order"])}) for each in orders if "order" in each)
     return Delivery(template=found.get("template", ""), home=home, id=alert, key="", dedupe_ms=0, nonce="",
-                    fingerprint=found.get("fingerprint", ""), age_ms=int(found.get("age", 0)),
+                    fingerprint=found.get("fingerprint", ""), age_ms=int(found.get("age", 0)) + waited_ms,
                     body=found.get("body", ""), state=found.get("state", ""), orders=away)
 
 
@@ -547,10 +578,10 @@ def _answer(order: str, account: str, state: str, reason: str) -> dict[str, Any]
 def _stored(values: Mapping[str, str], now: int) -> Stored:
     return Stored(
         id=values["id"], alert=values["alert"], template=values["template"], index=int(values["index"]),
-        account=values["account"], broker=values["broker"], order=order_from_json(load_json(values["order"])),
+        account=values["account"], broker=values["broker"], order=order_from_json(load_own_json(values["order"])),
         state=values["state"], reason=values["reason"], now_ms=now,
         age_ms=int(values["age"]) + now - int(values["enqueued"]), max_age_ms=int(values["max_age"]),
-        created_ms=int(values["created"]), submitted_ms=_whole(values.get("submitted")),
+        created_ms=int(values["created"]), rank=int(values["rank"]), submitted_ms=_whole(values.get("submitted")),
         attempt=int(values.get("attempt", 0)), fence=int(values.get("fence", 0)),
         deadline_ms=int(values.get("deadline", 0)), records=int(values.get("records", 0)), follows=values["follows"],
         dry_run=values["dry_run"] == "1", counter=_whole(values.get("counter")),
@@ -569,80 +600,3 @@ def seen_fields(stored: Stored, seen: Seen) -> dict[str, Any]:
     if seen.legs:
         fields["legs"] = dump_json([dict(leg) for leg in seen.legs])
     return fields
-
-
-# -- records of calls --------------------------------------------------------------------------------------------------
-
-
-def call_record(call: Call, at_ms: int, digest: bool = True) -> str:
-    """A call as it is kept: what will be sent, without what the session adds."""
-    return dump_json({"at": at_ms, "call": call.to_json(), "digest": call.digest() if digest else ""})
-
-
-def reply_record(call: Call, reply: Reply, at_ms: int) -> str:
-    """A reply as it is kept, under its call's digest."""
-    return dump_json({"at": at_ms, "digest": call.digest(), "reply": {
-        "status": reply.status, "text": reply.text[:_MOST_TEXT], "fault": reply.fault}})
-
-
-def _calls_view(records: Sequence[str]) -> list[dict[str, Any]]:
-    """Calls in order, each with its reply where there is one."""
-    calls: list[dict[str, Any]] = []
-    for record in records:
-        found = load_json(record)
-        at = _iso(found["at"])
-        if "call" in found:
-            calls.append({**found["call"], "at": at, "digest": found["digest"], "reply": None})
-            continue
-        for call in calls:
-            if call["digest"] == found["digest"] and call["reply"] is None:
-                call["reply"] = {**found["reply"], "at": at}
-                break
-        else:
-            calls.append({"operation": "", "digest": found["digest"], "reply": {**found["reply"], "at": at}})
-    for call in calls:
-        call.pop("digest")
-    return calls
-
-
-# -- views -------------------------------------------------------------------------------------------------------------
-
-
-def _iso(ms: int | str) -> str:
-    return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_TEXTS = ("id", "alert", "template", "account", "broker", "kind")
-
-
-def _order_json(values: Mapping[str, str], history: Sequence[str]) -> dict[str, Any]:
-    quantity = values.get("quantity")
-    view: dict[str, Any] = {name: values.get(name, "") for name in _TEXTS}
-    view |= {name: values.get(name) or None for name in ("symbol", "side", "ref")}
-    view["quantity"] = load_json(quantity) if quantity else None
-    view |= {"state": values.get("state", ""), "broker_status": values.get("broker_status") or None,
-             "reason": values.get("reason", ""), "broker_ids": json.loads(values.get("broker_ids", "{}")),
-             "client_order_id": values.get("client_order_id", ""),
-             "created_at": _iso(values.get("created", "0")), "updated_at": _iso(values.get("updated", "0"))}
-    moments = [json.loads(each) for each in history]
-    view["history"] = [{"state": state, "time": _iso(int(at)), "reason": reason} for state, at, reason in moments]
-    return view
-
-
-def _legs_view(values: Mapping[str, str]) -> list[Any]:
-    known = load_json(values.get("legs", "[]"))
-    if known:
-        return cast("list[Any]", known)
-    order = order_from_json(load_json(values["order"]))
-    return [leg.to_json() for leg in order.legs]
-
-
-def _alert_view(alert: str, values: Mapping[str, str]) -> dict[str, Any]:
-    orders = load_json(values.get("orders") or "[]")
-    return {"id": alert, "template": values.get("template", ""), "state": values.get("state", ""),
-            "reason": values.get("reason", ""), "received_at": _iso(values.get("received", "0")),
-            "fields": load_json(values.get("fields") or "{}"), "body": values.get("body", ""),
-            "duplicate_of": values.get("duplicate_of") or None,
-            "orders": [{"id": each["id"], "account": each["account"]} for each in orders]}
-
-

@@ -82,10 +82,12 @@ def is_left_out(role: str, given: Mapping[str, Any]) -> bool:
     `given` holds the leg's fields as they came out of the template: Decimals and texts, None where an expression
     yielded none.
     """
-    if role in EXIT_TYPES:
-        return any(name in given and given[name] is None for name in ("price", "stop_price", *DISTANCES))
-    prices = [given[name] for name in ("price", "stop_price") if name in given]
+    prices = [given[name] for name in _prices_of(role) if name in given]
     return bool(prices) and all(price is None for price in prices)
+
+
+def _prices_of(role: str) -> tuple[str, ...]:
+    return ("price", "stop_price", *DISTANCES) if role in EXIT_TYPES else ("price", "stop_price")
 
 
 def resolve_exit(role: str, given: Mapping[str, Any], entry: Entry) -> Leg:
@@ -95,6 +97,9 @@ def resolve_exit(role: str, given: Mapping[str, Any], entry: Entry) -> Leg:
     given: then `stop_price` is the trigger and `price` the limit. Of type trailing_stop it trails by its distance from
     the entry, unless `trail` says otherwise; a `trail` alone makes it a trailing_stop.
     """
+    for name in _prices_of(role):
+        if name in given and given[name] is None:
+            raise LegFault(name, "came out empty although the leg has another price: give both, or neither")
     form = next((name for name in ("price", *DISTANCES) if name in given), None)
     if form is None:
         raise LegFault("", "needs exactly one of price, points, ticks, percent")

@@ -39,6 +39,11 @@ def shortest(value: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
+def is_plain(value: Decimal) -> bool:
+    """Whether a number is no longer than those that are read: at most 30 digits, written out without an exponent."""
+    return sum(character.isdigit() for character in shortest(value)) <= _MAX_DIGITS
+
+
 def is_multiple(value: Decimal, step: Decimal) -> bool:
     """Whether `value` is a whole number of `step`s."""
     return EXACT.remainder(value, step) == 0
@@ -94,6 +99,11 @@ def load_json(text: str | bytes) -> Any:
                           object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("is nested too deep") from None
+
+
+def load_own_json(text: str | bytes) -> Any:
+    """JSON that `dump_json` wrote: Decimal numbers as long as they are, without the limits set for strangers' input."""
+    return json.loads(text, parse_float=Decimal)
 
 
 def _decimal(text: str) -> Decimal:

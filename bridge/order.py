@@ -13,6 +13,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
+from bridge.numbers import is_plain
+
 Side = Literal["buy", "sell"]
 Kind = Literal["plain", "cover", "oco", "oso", "cancel", "close"]
 
@@ -183,6 +185,7 @@ def faults_of(order: Order, product: Product) -> Iterator[tuple[str, str]]:
         yield from _oso_faults(order)
 
 
+_TOO_LONG = "has more digits than a price can have; round it, for example with `| tick(0.25)`"
 _NO_CLOSE_ALL = "is missing: a close names what it closes; closing everything at once cannot be expressed"
 
 
@@ -226,6 +229,8 @@ def _leg_faults(order: Order, name: str, leg: Leg, product: Product) -> Iterator
     if leg.offset is not None:
         if leg.offset <= 0:
             yield name, f"its distance {leg.offset} must be above zero"
+        elif not is_plain(leg.offset):
+            yield name, _TOO_LONG
     else:
         yield from _price_faults(f"{name}.", leg.type, leg.price, leg.stop_price, leg.trail, product,
                                  trail_allowed=True)
@@ -256,8 +261,12 @@ def _price_faults(prefix: str, kind: str, price: Decimal | None, stop_price: Dec
             yield f"{prefix}{name}", f"a {kind} order has no {name}"
         elif value is not None and value <= 0 and not product.may_be_negative:
             yield f"{prefix}{name}", f"{value} must be above zero"
+        elif value is not None and not is_plain(value):
+            yield f"{prefix}{name}", _TOO_LONG
     if trail is not None and trail <= 0:
         yield f"{prefix}trail", f"{trail} must be above zero"
+    elif trail is not None and not is_plain(trail):
+        yield f"{prefix}trail", _TOO_LONG
     if trail is None and kind in NEEDS_TRAIL:
         yield f"{prefix}trail", f"is missing: a {kind} order needs its distance in price units"
     elif trail is not None and kind not in NEEDS_TRAIL and not trail_allowed:

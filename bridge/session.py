@@ -23,7 +23,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from bridge.broker import Broker
 from bridge.call import Call, Hold, LoginRefused, Reply, Token
 from bridge.clock import epoch, monotonic
+from bridge.errors import LedgerAway
 from bridge.ledger import Ledger
+from bridge.log import keep_secret
 from bridge.transport import NotSent, Transport
 from bridge.work import Account
 
@@ -33,6 +35,7 @@ _HOLD_LOOK_S = 0.25
 _AFTER_REFUSED_S = 3600.0
 """A refused log-in is not tried again by itself for this long: a few failures lock the user at the broker."""
 _LONGEST_WAIT_S = 3600.0
+_MOST_TICKETS = 100
 
 log = structlog.get_logger("bridge.session")
 
@@ -41,13 +44,15 @@ log = structlog.get_logger("bridge.session")
 class Held:
     """The broker did nothing, or was not asked: the same call may be made again after `wait_s`.
 
-    `reply` is the evidence where there was one.
+    `reply` is the evidence where there was one. `ours`: it is our own budget that is used up, which no patience of the
+    broker's has anything to do with.
     """
 
     reason: str
     wait_s: float
     person: bool = False
     reply: Reply | None = None
+    ours: bool = False
 
 
 class Bucket:
@@ -96,20 +101,19 @@ class Login:
         now = monotonic()
         if now - self._looked_at > _HOLD_LOOK_S:
             self._looked_at = now
-            found = self._ledger.login_hold(self.name) or self._ledger.login_hold(self._refused_name)
-            if found:
+            if found := self._ledger.login_hold(self.name):
                 self._held_reason, self._held_until = found[0], now + found[1] / 1000
         if now < self._held_until:
             return Held(reason=self._held_reason, wait_s=self._held_until - now)
         return None
 
-    def wait(self, reason: str, seconds: float, *, refused: bool = False, grows: bool = False) -> float:
+    def wait(self, reason: str, seconds: float, *, grows: bool = False) -> float:
         """Everything of this log-in waits, in every worker; returns for how many seconds."""
         if grows:
             seconds = min(_LONGEST_WAIT_S, seconds * 2**self._strikes)
             self._strikes += 1
         self._held_reason, self._held_until = reason, monotonic() + seconds
-        self._ledger.hold_login(self._refused_name if refused else self.name, reason, int(seconds * 1000))
+        self._ledger.hold_login(self.name, reason, int(seconds * 1000))
         return seconds
 
     def succeeded(self) -> None:
@@ -150,6 +154,8 @@ class Login:
             call = next(steps)
         except StopIteration as done:
             return self._keep(done.value, share=False)
+        if refused := self._ledger.login_hold(self._refused_name):
+            return Held(reason=refused[0], wait_s=refused[1] / 1000)
         if not self._ledger.lock_login(self.name, self._owner, _LOGIN_LOCK_MS):
             return Held(reason="another worker is logging in", wait_s=0.3)
         try:
@@ -166,11 +172,12 @@ class Login:
             return got
         if isinstance(got, LoginRefused):
             seconds = _AFTER_REFUSED_S if got.wait_s is None else got.wait_s
-            self.wait(got.reason, seconds, refused=True)
-            log.error("log-in refused: nothing is sent with it until a person has looked", login=self.name,
+            self._ledger.hold_login(self._refused_name, got.reason, int(seconds * 1000))
+            log.error("told to a person: a log-in was refused and is not tried again for a while", login=self.name,
                       reason=got.reason, waits_s=round(seconds))
             return Held(reason=got.reason, wait_s=seconds, person=True)
         self._token = got
+        keep_secret(got.value)
         if share:
             sealed = self._fernet.encrypt(json.dumps([got.value, got.expires_at]).encode()).decode()
             seconds = 86_400.0 if got.expires_at is None else max(1.0, got.expires_at - epoch())
@@ -211,10 +218,16 @@ class Session:
 
     def send(self, call: Call, last_look: Callable[[], None] = lambda: None) -> Reply | NotSent | Held:
         """Send a call with this log-in, once. Only a dead token is cured here: renewed, and the call made again."""
+        try:
+            return self._once(call, last_look)
+        except LedgerAway as away:  # asked before a byte leaves, or after a reply that means "nothing was done"
+            return Held(reason=str(away), wait_s=0.5, ours=True)
+
+    def _once(self, call: Call, last_look: Callable[[], None]) -> Reply | NotSent | Held:
         if held := self.login.hold():
             return held
         if wait_s := self.login.bucket.take():
-            return Held(reason="the request budget of this log-in is used up", wait_s=wait_s)
+            return Held(reason="the request budget of this log-in is used up", wait_s=wait_s, ours=True)
         token = self.login.token(self.account, self._transport)
         if isinstance(token, Held):
             return token
@@ -247,6 +260,8 @@ class Session:
     def _held(self, call: Call, hold: Hold, reply: Reply) -> Held:
         if hold.ticket:
             self._tickets[call.digest()] = dict(hold.ticket)
+            while len(self._tickets) > _MOST_TICKETS:
+                del self._tickets[next(iter(self._tickets))]
         wait_s = hold.wait_s or 30.0 * hold.renew
         if hold.whole_login:
             wait_s = self.login.wait(hold.reason, hold.wait_s, grows=hold.grows)

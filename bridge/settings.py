@@ -142,6 +142,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             wrong.append(f"{setting.name} {error}")
     unknown = sorted(name for name in environ if name.startswith("BRIDGE_") and name not in _KNOWN)
     wrong += [f"{name} is no setting of Bridge (see `bridge config`)" for name in unknown]
+    if not wrong and values["lease"] * 3 / 4 <= values["call_timeout"]:
+        wrong.append("BRIDGE_LEASE must be more than 4/3 of BRIDGE_CALL_TIMEOUT: a lane's lease has to outlast the "
+                     "longest call, or nothing is ever sent")
     if wrong:
         raise SettingsError("\n".join(wrong))
     return Settings(**values, sources=sources)

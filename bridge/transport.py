@@ -73,7 +73,7 @@ def _before_bytes(connection: Any) -> None:
         return
     if connection.sock is not None and _is_stale(connection):
         connection.sock.close()  # not connection.close(): that would reset the request under way
-        connection.sock = None
+        connection.sock = connection.bridge_used_at = None
     if connection.sock is None:
         connection.connect()
     if deadline := getattr(_in_hand, "deadline", None):
@@ -83,8 +83,10 @@ def _before_bytes(connection: Any) -> None:
 
 
 def _is_stale(connection: Any) -> bool:
+    """Whether a connection that was used before may have been closed by the other side. A new one is not: it may be
+    readable for TLS's own messages."""
     used_at: float | None = getattr(connection, "bridge_used_at", None)
-    return (used_at is not None and monotonic() - used_at > KEEP_ALIVE_S) or _is_readable(connection.sock)
+    return used_at is not None and (monotonic() - used_at > KEEP_ALIVE_S or _is_readable(connection.sock))
 
 
 def _is_readable(sock: Any) -> bool:

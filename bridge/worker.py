@@ -22,7 +22,8 @@ from bridge.work import Account
 
 _WAIT_S = 1.0
 """How long a lane waits for news at a time; also how long stopping may have to wait for it."""
-_RETIRE_EVERY_S = 60.0
+_TEND_EVERY_S = 10.0
+_STRAYS_EVERY_S = 5.0
 _FOLLOWERS = 4
 
 log = structlog.get_logger("bridge.worker")
@@ -49,7 +50,8 @@ class Worker:
         self.stop = stop
         threads = [threading.Thread(target=self._own_lane, args=(account,), name=f"lane {account.name}", daemon=True)
                    for account in self.accounts.values()]
-        threads += [threading.Thread(target=self._keep_leases, name="leases", daemon=True)]
+        threads += [threading.Thread(target=self._keep_leases, name="leases", daemon=True),
+                    threading.Thread(target=self._tend_strays, name="strays", daemon=True)]
         threads += [threading.Thread(target=each.run, name="follower", daemon=True) for each in self._followers]
         for thread in threads:
             thread.start()
@@ -109,7 +111,7 @@ class Worker:
             return
         try:
             self.ledger.release_lease(own.lease)
-        except LedgerAway as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, the lane's thread has to go on
             log.warning("the lane's lease could not be given up; it ends by itself", account=account.name,
                         reason=str(error))
 
@@ -117,35 +119,83 @@ class Worker:
         follower = self._followers[hash(account.name) % len(self._followers)]
         lane = Lane(self.brokers[account.broker], self.ledger, session, self._settings, self.stop,
                     on_accepted=lambda order, due_in_s: follower.add(account, own, order, due_in_s))
-        for order in self.ledger.due_look_ups(account.name):
-            follower.add(account, own, order, 0.0)
-        newest, retired_at = "0", monotonic()
+        newest, tended_at = "0", -_TEND_EVERY_S
         while not self.stop.is_set():
             if not own.holds():
                 raise LaneLost
-            orders = self.ledger.lane(account.name)
-            wait_s = self._handle(lane, own, orders)
-            if monotonic() - retired_at > _RETIRE_EVERY_S:
+            wait_s, stands = self._pass(lane, own)
+            if monotonic() - tended_at > _TEND_EVERY_S:
+                tended_at = monotonic()
                 self.ledger.retire(account.name)
-                retired_at = monotonic()
+                for order in self.ledger.due_look_ups(account.name):
+                    follower.add(account, own, order, 0.0)
             if wait_s is not None:
                 self.stop.wait(min(wait_s, _WAIT_S))
-            elif not orders:
+            elif not stands:
                 newest = self.ledger.wait_after(account.name, newest, _WAIT_S)
 
-    def _handle(self, lane: Lane, own: Ownership, orders: list[str]) -> float | None:
-        """Handle the lane's orders in turn; returns the seconds to wait when one has to be looked at again."""
+    def _pass(self, lane: Lane, own: Ownership) -> tuple[float | None, bool]:
+        """Handle the lane's orders in turn.
+
+        Returns the seconds to wait when one has to be looked at again (None: no need to), and whether any stood there.
+        """
         again: float | None = None
-        for order in orders:
-            if self.stop.is_set():
-                return None
-            wait_s = lane.handle(own, order)
-            if wait_s is None:
-                continue
-            if wait_s >= 0:
-                return wait_s  # it keeps the lane's head
-            again = min(-wait_s, again or _WAIT_S)  # it waits for its predecessor; others may pass
-        return again
+        after, stands = "", False
+        while entries := self.ledger.lane(own.lease.account, after):
+            stands = True
+            for entry, order in entries:
+                if self.stop.is_set():
+                    return None, stands
+                wait_s = self._handle(lane, own, entry, order)
+                if wait_s is not None and wait_s >= 0:
+                    return wait_s, stands  # it keeps the lane's head
+                if wait_s is not None:  # it waits for its predecessor; others may pass
+                    again = min(-wait_s, again or _WAIT_S)
+            if again is None:
+                break  # what came meanwhile is seen from the head
+            after = entries[-1][0]
+        return again, stands
+
+    def _handle(self, lane: Lane, own: Ownership, entry: str, order: str) -> float | None:
+        """Handle one order; one that cannot be handled is set aside for a person, so that the lane goes on."""
+        try:
+            return lane.handle(own, order)
+        except (LaneLost, Stopping, LedgerAway):
+            raise
+        except Exception as error:
+            reason = f"a fault in Bridge: {type(error).__name__}: {error}"
+            log.exception("told to a person: an order could not be handled and is set aside", order=order)
+            if self.ledger.set_aside(own.lease, order, entry, reason) == "lost":
+                raise LaneLost from None
+            return None
+
+    def _tend_strays(self) -> None:
+        """Tell of orders in lanes of accounts that this worker does not have, and end those past their max_age."""
+        while not self.stop.wait(_STRAYS_EVERY_S):
+            try:
+                for name, length in self.ledger.lane_lengths().items():
+                    if length and name not in self.accounts:
+                        self._tend_stray(name)
+            except LedgerAway as error:
+                log.warning("lanes of other accounts could not be looked at", reason=str(error))
+            except Exception:
+                log.exception("lanes of other accounts could not be looked at")
+
+    def _tend_stray(self, name: str) -> None:
+        lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
+        if lease is None:
+            return  # another worker has it
+        try:
+            for _, order in self.ledger.lane(name):
+                stored = self.ledger.load(name, order)
+                if stored and stored.state == "queued" and stored.expired:
+                    reason = f"no worker has the account {name}: it is not in accounts.yaml, or has faults there"
+                    log.error("told to a person: an order expired", order=order, reason=reason)
+                    self.ledger.settle(lease, stored, "expire", "expired", nonce=uuid.uuid4().hex, reason=reason,
+                                       person=True)
+            log.warning("orders wait in the lane of an account that no worker has", account=name)
+        finally:
+            self.ledger.release_lease(lease)
 
     def _keep_leases(self) -> None:
         """Renew every lease of ours well before it ends."""
@@ -154,7 +204,7 @@ class Worker:
                 asked_at = monotonic()
                 try:
                     lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
-                except LedgerAway as error:
+                except Exception as error:  # noqa: BLE001 every other lease has to be renewed all the same
                     log.warning("a lease could not be renewed", account=name, reason=str(error))
                     continue
                 if lease is not None and lease.fence == own.lease.fence:
@@ -169,10 +219,14 @@ class _Follower:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._due: queue.PriorityQueue[tuple[float, str, str, Ownership]] = queue.PriorityQueue()
+        self._known: set[str] = set()
         self._sessions: dict[str, Session] = {}
 
     def add(self, account: Account, own: Ownership, order: str, due_in_s: float) -> None:
-        """Look this order up in `due_in_s` seconds."""
+        """Look this order up in `due_in_s` seconds, unless that is to happen anyway."""
+        if order in self._known:
+            return
+        self._known.add(order)
         self._due.put((monotonic() + due_in_s, order, account.name, own))
 
     def run(self) -> None:
@@ -185,12 +239,13 @@ class _Follower:
                 continue
             if stop.wait(max(0.0, due_at - monotonic())):
                 return
+            self._known.discard(order)
             try:
                 self._look(self._worker.accounts[account], own, order)
             except (LaneLost, Stopping):
                 continue
             except LedgerAway:
-                self._due.put((monotonic() + 1.0, order, account, own))
+                self.add(self._worker.accounts[account], own, order, 1.0)
             except Exception:
                 log.exception("a look-up failed", order=order)
 

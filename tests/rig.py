@@ -56,8 +56,10 @@ class ToyBroker(Broker):
     def _place(self, work: Work) -> Plan:
         for step in ("entry", "other") if work.order.kind == "oco" else ("entry",):
             reply = yield self._call(work, "place", work.ids.client_id("" if step == "entry" else step), step)
-            if reply.not_executed:
-                return Rejected(reason=f"{step} was not executed: {reply.fault}")
+            if reply.not_executed or (reply.status == 400 and step == "other"):
+                if step == "other":
+                    yield self._call(work, "cancel", work.ids.client_id(), "undo.entry")
+                return Rejected(reason=f"{step} was not executed: {reply.fault or reply.text}")
             if reply.status == 400:
                 return Rejected(reason=f"the toy broker said no: {reply.text}")
             if reply.status != 200 or "id" not in (reply.json if isinstance(reply.json, dict) else {}):

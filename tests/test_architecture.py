@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1] / "bridge"
 SANDBOX = "sandbox"
 
 LAYERS = {
-    "words": {"", "errors", "numbers", "order", "call", "work", "broker", "life", "record", "rehearse", "settings"},
+    "words": {"", "errors", "numbers", "order", "call", "work", "broker", "life", "record", "views", "rehearse", "settings"},
     "rules": {"alert", "fields", "values", "yamlfile", "pattern", "expressions", "contracts", "template", "accounts",
               "brokers"},
     "rooms": {"ledger", "transport", "clock", "log", "process", "throttle"},

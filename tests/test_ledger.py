@@ -22,13 +22,17 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
     found.close()
 
 
+def queued(ledger: Ledger, account: str) -> list[str]:
+    return [order for _, order in ledger.lane(account)]
+
+
 def test_an_enqueued_alert_is_in_its_lane_with_its_order_as_it_was_made(ledger: Ledger) -> None:
     order = plain("5300.250")
 
     answer = ledger.enqueue(delivery("k", ("toy", order)))
 
     assert not answer.duplicate_of
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert stored is not None and stored.id == answer.orders[0]["id"]
     assert stored.order == order and stored.state == "queued"
 
@@ -65,7 +69,7 @@ def test_two_copies_in_the_same_millisecond_make_one_order(ledger: Ledger) -> No
         thread.join()
 
     assert sum(not answer.duplicate_of for answer in answers) == 1
-    assert {answer.orders[0]["id"] for answer in answers} == {ledger.lane("toy")[0]}
+    assert {answer.orders[0]["id"] for answer in answers} == {ledger.lane("toy")[0][1]}
     assert len(ledger.lane("toy")) == 1
 
 
@@ -113,7 +117,7 @@ def test_a_half_written_alert_is_completed_from_its_stored_orders_by_a_resend(
 
     assert answer.duplicate_of == made.id
     assert [each["id"] for each in answer.orders] == [order.id for order in made.orders]
-    assert ledger.lane("second") == [made.orders[1].id] and ledger.lane("third") == [made.orders[2].id]
+    assert queued(ledger, "second") == [made.orders[1].id] and queued(ledger, "third") == [made.orders[2].id]
     stored = ledger.load("second", made.orders[1].id)
     assert stored is not None and stored.order.price == Decimal("1.25")
 
@@ -149,7 +153,7 @@ def test_a_worker_that_lost_its_lane_can_change_nothing(ledger: Ledger) -> None:
     ledger.enqueue(delivery("k", ("toy", plain())))
     old = ledger.take_lease("toy", "old", 1)
     assert old is not None
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert stored is not None
     new = None
     while new is None:
@@ -159,7 +163,7 @@ def test_a_worker_that_lost_its_lane_can_change_nothing(ledger: Ledger) -> None:
                             counter=None, look_at_age=True, records=["{}"])
 
     assert word == "lost"
-    assert ledger.settle(old, stored, "expire", "expired", reason="") == "lost"
+    assert ledger.settle(old, stored, "expire", "expired", nonce="n", reason="") == "lost"
     assert ledger.state_of("toy", stored.id) == "queued"
 
 
@@ -167,7 +171,7 @@ def test_submitting_is_refused_past_max_age_and_repeating_it_changes_nothing(led
     ledger.enqueue(delivery("old", ("toy", plain()), age_ms=61_000))
     ledger.enqueue(delivery("new", ("toy", plain())))
     lease = ledger.take_lease("toy", "w", 20_000)
-    old, new = (ledger.load("toy", each) for each in ledger.lane("toy"))
+    old, new = (ledger.load("toy", each) for _, each in ledger.lane("toy"))
     assert lease is not None and old is not None and new is not None
 
     def submit(stored: object) -> tuple[str, object]:
@@ -184,14 +188,15 @@ def test_submitting_is_refused_past_max_age_and_repeating_it_changes_nothing(led
 def test_settling_takes_the_order_off_the_lane_and_keeps_its_history(ledger: Ledger) -> None:
     ledger.enqueue(delivery("k", ("toy", plain())))
     lease = ledger.take_lease("toy", "w", 20_000)
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert lease is not None and stored is not None
     ledger.submit(lease, stored, record=1, attempt=1, send_within_ms=5000, client_order_id=stored.id, counter=None,
                   look_at_age=True, records=["{}"])
 
-    assert ledger.settle(lease, stored, "accept", "accepted", reason="", open_for_ms="forever",
+    assert ledger.settle(lease, stored, "accept", "accepted", nonce="n", reason="", open_for_ms="forever",
                          fields={"broker_ids": '{"order": "7"}'}) == "ok"
-    assert ledger.settle(lease, stored, "reject", "rejected", reason="") == "accepted"
+    assert ledger.settle(lease, stored, "accept", "accepted", nonce="n", reason="") == "ok"  # asked again
+    assert ledger.settle(lease, stored, "reject", "rejected", nonce="another", reason="") == "accepted"
 
     view = ledger.orders()[0]
     assert [each["state"] for each in view["history"]] == ["queued", "submitting", "accepted"]
@@ -202,11 +207,11 @@ def test_settling_takes_the_order_off_the_lane_and_keeps_its_history(ledger: Led
 def test_an_order_whose_end_was_seen_is_open_no_more(ledger: Ledger) -> None:
     ledger.enqueue(delivery("k", ("toy", plain())))
     lease = ledger.take_lease("toy", "w", 20_000)
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert lease is not None and stored is not None
     ledger.submit(lease, stored, record=1, attempt=1, send_within_ms=5000, client_order_id=stored.id, counter=None,
                   look_at_age=True, records=["{}"])
-    ledger.settle(lease, stored, "accept", "accepted", reason="", open_for_ms="forever")
+    ledger.settle(lease, stored, "accept", "accepted", nonce="n", reason="", open_for_ms="forever")
 
     ledger.see(lease, stored, Seen(broker_status="filled", broker_ids={"order": "7"}))
 
@@ -216,7 +221,7 @@ def test_an_order_whose_end_was_seen_is_open_no_more(ledger: Ledger) -> None:
 
 def test_the_lanes_clock_never_runs_backwards(ledger: Ledger, redis_url: str) -> None:
     ledger.enqueue(delivery("k", ("toy", plain())))
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert stored is not None
     an_hour_ahead = stored.now_ms + 3_600_000
     redis.Redis.from_url(redis_url).hset("bridge:{toy}:clock", "last", an_hour_ahead)
@@ -263,7 +268,7 @@ def test_a_flushed_script_cache_is_no_trouble(ledger: Ledger, redis_url: str) ->
 def test_out_of_memory_refuses_intake_but_records_outcomes(ledger: Ledger, redis_url: str) -> None:
     ledger.enqueue(delivery("k", ("toy", plain())))
     lease = ledger.take_lease("toy", "w", 20_000)
-    stored = ledger.load("toy", ledger.lane("toy")[0])
+    stored = ledger.load("toy", ledger.lane("toy")[0][1])
     assert lease is not None and stored is not None
     ledger.submit(lease, stored, record=1, attempt=1, send_within_ms=5000, client_order_id=stored.id, counter=None,
                   look_at_age=True, records=["{}"])
@@ -272,6 +277,6 @@ def test_out_of_memory_refuses_intake_but_records_outcomes(ledger: Ledger, redis
     try:
         with pytest.raises(LedgerAway):
             ledger.enqueue(delivery("k2", ("toy", plain())))
-        assert ledger.settle(lease, stored, "accept", "accepted", reason="") == "ok"
+        assert ledger.settle(lease, stored, "accept", "accepted", nonce="n", reason="") == "ok"
     finally:
         server.config_set("maxmemory", "0")

@@ -123,10 +123,17 @@ def test_a_legs_time_in_force_is_its_entrys_where_that_lets_it_rest() -> None:
 
 def test_a_leg_whose_price_came_out_as_none_is_left_out() -> None:
     assert is_left_out("stop_loss", {"price": None})
-    assert is_left_out("stop_loss", {"price": Decimal(5), "stop_price": None})
+    assert is_left_out("stop_loss", {"price": None, "stop_price": None})
     assert not is_left_out("stop_loss", {"points": Decimal(5), "trail": None})
     assert is_left_out("other", {"price": None, "stop_price": None})
     assert not is_left_out("other", {"price": None, "stop_price": Decimal(5)})
+
+
+def test_a_stop_of_which_only_one_of_two_prices_came_is_refused_and_never_dropped() -> None:
+    for prices in ({"price": Decimal(5), "stop_price": None}, {"price": None, "stop_price": Decimal(5)}):
+        assert not is_left_out("stop_loss", prices)
+        with pytest.raises(LegFault, match="both, or neither"):
+            resolve_exit("stop_loss", {"type": "stop_limit", **prices}, BUY)
 
 
 def test_a_leg_with_all_its_fields_is_taken_as_it_is() -> None:

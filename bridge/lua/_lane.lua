@@ -57,9 +57,10 @@ local function put_orders(first, count, first_key, now, clock, lane, orders, end
     local state = field_in_order(first + 1, fields, 'state')
     if redis.call('EXISTS', order) == 0 then
       put(order, first + 1, fields)
-      redis.call('HSET', order, 'enqueued', now, 'created', now, 'updated', now)
+      local place = rank(clock, now)
+      redis.call('HSET', order, 'enqueued', now, 'created', now, 'updated', now, 'rank', place)
       note(history, state, now, field_in_order(first + 1, fields, 'reason'))
-      redis.call('ZADD', orders, rank(clock, now), id)
+      redis.call('ZADD', orders, place, id)
       if state == 'queued' then
         redis.call('HSET', order, 'entry', redis.call('XADD', lane, '*', 'order', id))
       else
