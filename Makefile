@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
 
-.PHONY: install run test soak bench lock clean
+.PHONY: install run test lock clean
 
 install: $(READY)
 
@@ -21,12 +21,6 @@ test: install           ## checks and tests
 	$(VENV)/bin/ruff check bridge tests
 	$(VENV)/bin/mypy --strict bridge
 	$(VENV)/bin/python -m pytest $(ARGS)
-
-soak: install           ## hours of alerts, kills and faults: make soak ARGS="…"
-	$(VENV)/bin/python -m bench.soak $(ARGS)
-
-bench: install          ## ratios to the floors: make bench ARGS="…"
-	$(VENV)/bin/python -m bench $(ARGS)
 
 lock: install           ## resolve the dependencies anew (with Python 3.11.2 or older: it needs the most of them)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-tools

@@ -260,4 +260,7 @@ class _Follower:
         seen, records, words = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
         if seen is None:
             log.info("an accepted order was not seen yet", order=order, words=words)
+        elif seen.broker_status == "rejected" or any(leg.get("broker_status") == "rejected" for leg in seen.legs):
+            log.error("told to a person: the broker rejected an order, or a leg of it, after it had accepted it",
+                      account=account.name, order=order, reason=seen.reason)
         worker.ledger.see(own.lease, stored, seen, records)

@@ -37,11 +37,15 @@ def test_an_enqueued_alert_is_in_its_lane_with_its_order_as_it_was_made(ledger: 
     assert stored.order == order and stored.state == "queued"
 
 
-def test_the_same_delivery_again_changes_nothing_and_answers_the_same(ledger: Ledger) -> None:
+def test_the_same_delivery_again_changes_nothing_and_answers_the_same(ledger: Ledger, redis_url: str) -> None:
     first = ledger.enqueue(delivery("k", ("toy", plain())))
 
+    key = "bridge:{toy}:same:t:k"
+    redis.Redis.from_url(redis_url).pexpire(key, 5_000)
+
     assert ledger.enqueue(delivery("k", ("toy", plain()))) == first
-    assert len(ledger.lane("toy")) == 1
+    assert len(ledger.lane("toy")) == 1 and len(ledger.alerts()) == 1
+    assert redis.Redis.from_url(redis_url).pttl(key) <= 5_000  # its window is not extended
 
 
 def test_another_delivery_with_the_same_key_is_a_duplicate_that_names_the_first(ledger: Ledger) -> None:
@@ -167,7 +171,7 @@ def test_a_worker_that_lost_its_lane_can_change_nothing(ledger: Ledger) -> None:
     assert ledger.state_of("toy", stored.id) == "queued"
 
 
-def test_submitting_is_refused_past_max_age_and_repeating_it_changes_nothing(ledger: Ledger) -> None:
+def test_submitting_is_refused_past_max_age_and_repeating_it_changes_nothing(ledger: Ledger, redis_url: str) -> None:
     ledger.enqueue(delivery("old", ("toy", plain()), age_ms=61_000))
     ledger.enqueue(delivery("new", ("toy", plain())))
     lease = ledger.take_lease("toy", "w", 20_000)
@@ -183,6 +187,7 @@ def test_submitting_is_refused_past_max_age_and_repeating_it_changes_nothing(led
     assert first[0] == "ok" and submit(new)[0] == "ok"
     again = ledger.load("toy", new.id)
     assert again is not None and again.records == 1 and again.state == "submitting"
+    assert redis.Redis.from_url(redis_url).llen(f"bridge:{{toy}}:calls:{new.id}") == 1
 
 
 def test_settling_takes_the_order_off_the_lane_and_keeps_its_history(ledger: Ledger) -> None:

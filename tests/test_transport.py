@@ -166,6 +166,24 @@ def test_a_connection_that_the_broker_closed_meanwhile_is_not_trusted_with_an_or
     assert isinstance(again, Reply) and again.status == 200
 
 
+def test_a_connection_that_was_idle_for_too_long_is_not_trusted_with_an_order(
+        server: ToyServer, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = []
+    original = bridge.transport._HTTPConnection.connect
+
+    def connect(self: Any) -> None:
+        connections.append(1)
+        original(self)
+
+    monkeypatch.setattr(bridge.transport._HTTPConnection, "connect", connect)
+    monkeypatch.setattr(bridge.transport, "KEEP_ALIVE_S", 0.0)
+
+    for _ in range(3):
+        assert isinstance(transport.send(place(server.url)), Reply)
+
+    assert len(connections) == 3 and len(server.sent()) == 3
+
+
 def test_undecodable_bytes_are_no_json(server: ToyServer, transport: Transport) -> None:
     server.script.append((200, b'{"id": "\xff\xfe"}'))
 
