@@ -14,8 +14,11 @@ import pytest
 import redis
 
 from bridge.embedded import EmbeddedServer
+from bridge.ledger import Ledger
+from tests.rig import ToyServer, toy_server
 
-_GIVEN = os.environ.pop("BRIDGE_REDIS_URL", "")
+GIVEN_REDIS = os.environ.pop("BRIDGE_REDIS_URL", "")
+"""The server that the tests are to run against; '' for an embedded one."""
 for _name in [name for name in os.environ if name.startswith("BRIDGE_")]:
     del os.environ[_name]
 
@@ -23,11 +26,11 @@ for _name in [name for name in os.environ if name.startswith("BRIDGE_")]:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running server: BRIDGE_REDIS_URL where it is given, else an embedded one."""
-    if _GIVEN:
-        with redis.Redis.from_url(_GIVEN) as client:
+    if GIVEN_REDIS:
+        with redis.Redis.from_url(GIVEN_REDIS) as client:
             if client.dbsize():
                 pytest.exit("BRIDGE_REDIS_URL names a server with data in it: the tests need an empty one", 2)
-        yield _GIVEN
+        yield GIVEN_REDIS
         return
     server = EmbeddedServer(Path(tmp_path_factory.mktemp("valkey")))
     server.start()
@@ -43,3 +46,18 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushdb()
     return redis_server
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Iterator[Ledger]:
+    """A ledger on the empty server."""
+    found = Ledger(redis_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def server() -> Iterator[ToyServer]:
+    """A toy broker that answers as the test scripts it."""
+    with toy_server() as found:
+        yield found

@@ -15,23 +15,10 @@ from bridge.ledger import Ledger
 from bridge.order import Leg, Order
 from bridge.settings import Settings, read_settings
 from bridge.worker import Worker
-from tests.rig import ToyBroker, ToyServer, delivery, plain, toy_account, toy_server, wait_for
+from tests.rig import ToyBroker, ToyServer, delivery, plain, toy_account, wait_for
 
 FAST = {"BRIDGE_SECRET": "a-test-secret-0123456789", "BRIDGE_LOOKUP_PATIENCE": "500ms", "BRIDGE_CALL_TIMEOUT": "600ms",
         "BRIDGE_LEASE": "3s", "BRIDGE_STEP_PATIENCE": "1s", "BRIDGE_SHUTDOWN_TIMEOUT": "3s"}
-
-
-@pytest.fixture
-def server() -> Iterator[ToyServer]:
-    with toy_server() as found:
-        yield found
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    found = Ledger(redis_url)
-    yield found
-    found.close()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,21 +19,8 @@ from bridge.order import Order
 from bridge.settings import read_settings
 from bridge.work import Account, Budget
 from bridge.worker import Worker
-from tests.rig import ToyBroker, ToyServer, delivery, plain, toy_account, toy_server, wait_for
+from tests.rig import ToyBroker, ToyServer, delivery, plain, toy_account, wait_for
 from tests.test_lane import FAST, oco, send, state, until, working
-
-
-@pytest.fixture
-def server() -> Iterator[ToyServer]:
-    with toy_server() as found:
-        yield found
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    found = Ledger(redis_url)
-    yield found
-    found.close()
 
 
 def test_a_ledger_that_is_away_for_a_moment_before_sending_makes_nobody_say_no(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -13,13 +12,6 @@ from bridge.call import Seen
 from bridge.errors import LedgerAway
 from bridge.ledger import Ledger
 from tests.rig import delivery, plain
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    found = Ledger(redis_url)
-    yield found
-    found.close()
 
 
 def queued(ledger: Ledger, account: str) -> list[str]:

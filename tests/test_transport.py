@@ -13,13 +13,7 @@ import pytest
 import bridge.transport
 from bridge.call import NOT_JSON, Call, Reply
 from bridge.transport import NotSent, Transport, Withheld
-from tests.rig import ToyServer, toy_server
-
-
-@pytest.fixture
-def server() -> Iterator[ToyServer]:
-    with toy_server() as found:
-        yield found
+from tests.rig import ToyServer
 
 
 @pytest.fixture

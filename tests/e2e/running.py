@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 import requests
 
 from bridge.embedded import find
 from bridge.ledger import Ledger
 from bridge.numbers import dump_json
 from bridge.settings import read_settings
+from tests.conftest import GIVEN_REDIS
 from tests.e2e.cells import BROKER_ACCOUNTS, write
 from tests.rig import wait_for
 
@@ -48,8 +50,8 @@ class Running:
                          "BRIDGE_SANDBOX_BIND": f"127.0.0.1:{sandbox_port}", "BRIDGE_LOG_FORMAT": "json",
                          "BRIDGE_LOOKUP_PATIENCE": "2s", "BRIDGE_CALL_TIMEOUT": "3s", "BRIDGE_LEASE": "8s",
                          "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **(more or {})}
-        if given := os.environ.get("BRIDGE_REDIS_URL"):
-            self.environ["BRIDGE_REDIS_URL"] = given
+        if GIVEN_REDIS:
+            self.environ["BRIDGE_REDIS_URL"] = GIVEN_REDIS
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen([sys.executable, "-m", "bridge", "up", "--sandbox", "--json"], cwd=folder,
                                         env=self.environ, stdout=subprocess.PIPE, stderr=self.log, text=True)
@@ -164,10 +166,8 @@ class Running:
 def running(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Running]:
     """A running Bridge with every cell's template."""
     write(folder)
-    if given := os.environ.get("BRIDGE_REDIS_URL"):
-        import redis
-
-        redis.Redis.from_url(given).flushall()
+    if GIVEN_REDIS:
+        redis.Redis.from_url(GIVEN_REDIS).flushdb()
     found = Running(folder, more)
     try:
         yield found
