@@ -20,6 +20,7 @@ def describe(environ: Mapping[str, str], *, sandbox: bool) -> dict[str, Any]:
     return {
         "settings": [{"name": setting.name, "value": _value(setting, settings, environ),
                       "source": settings.sources[setting.name], "meaning": setting.meaning} for setting in SETTINGS],
+        "unknown": list(settings.unknown),
         "accounts": [account_in_words(account) for account in loaded.accounts.values()],
         "faults": [fault.to_json() for fault in loaded.faults],
     }
@@ -29,6 +30,8 @@ def print_configuration(found: Mapping[str, Any]) -> None:
     """The same for a person."""
     print_table(("SETTING", "VALUE", "FROM", "MEANING"),
                 ((each["name"], each["value"], each["source"], each["meaning"]) for each in found["settings"]))
+    for name in found["unknown"]:
+        print_line(f"{name}: not a setting of Bridge, so it changes nothing", error=True)
     print_line()
     if found["accounts"]:
         print_table(("ACCOUNT", "BROKER", "ENVIRONMENT", "TRANSPORT", "ADDRESS", "MONEY"),

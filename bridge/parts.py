@@ -8,8 +8,16 @@ from bridge.errors import FileFaults, ServiceError, SettingsError
 from bridge.load import load, load_accounts_of, settings_of, with_stored_secret
 from bridge.log import get_logger, set_up
 from bridge.process import follow_parent, free_bind, say_ready, share_metrics, split_bind, stop_on_signals
+from bridge.settings import Settings
 
 _log = get_logger("bridge.parts")
+
+
+def begin(settings: Settings) -> None:
+    """Set the log up, and tell of names in the environment that look like settings and are none."""
+    set_up(settings.log_format, settings.log_level)
+    for name in settings.unknown:
+        _log.warning("not a setting of Bridge, so it changes nothing (`bridge config` lists them all)", name=name)
 
 
 def run_receiver(environ: Mapping[str, str], ready_fd: int | None, *, credentials: bool = False) -> None:
@@ -20,7 +28,7 @@ def run_receiver(environ: Mapping[str, str], ready_fd: int | None, *, credential
     """
     follow_parent(environ)
     settings = settings_of(environ)
-    set_up(settings.log_format, settings.log_level)
+    begin(settings)
     if not settings.secret:
         raise SettingsError("BRIDGE_SECRET is not set: without it anybody could send orders. Set it to at least 16 "
                             "random characters (`bridge up` makes one and keeps it)")
@@ -45,7 +53,7 @@ def run_worker(environ: Mapping[str, str], ready_fd: int | None) -> None:
     follow_parent(environ)
     stop = stop_on_signals()
     settings = with_stored_secret(settings_of(environ))
-    set_up(settings.log_format, settings.log_level)
+    begin(settings)
     from bridge.brokers import BROKERS
     from bridge.embedded import find
     from bridge.ledger import Ledger

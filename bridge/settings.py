@@ -120,6 +120,8 @@ class Settings:
     log_format: str
     log_level: str
     sources: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+    """Names in the environment that begin like a setting and are none: a slip, or a secret that a file names."""
 
     def __repr__(self) -> str:
         return "Settings(…)"
@@ -140,14 +142,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             values[setting.name.removeprefix("BRIDGE_").lower()] = setting.read(given or setting.default)
         except ValueError as error:
             wrong.append(f"{setting.name} {error}")
-    unknown = sorted(name for name in environ if name.startswith("BRIDGE_") and name not in _KNOWN)
-    wrong += [f"{name} is no setting of Bridge (see `bridge config`)" for name in unknown]
     if not wrong and values["lease"] * 3 / 4 <= values["call_timeout"]:
         wrong.append("BRIDGE_LEASE must be more than 4/3 of BRIDGE_CALL_TIMEOUT: a lane's lease has to outlast the "
                      "longest call, or nothing is ever sent")
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return Settings(**values, sources=sources)
+    unknown = sorted(name for name in environ if name.startswith("BRIDGE_") and name not in _KNOWN)
+    return Settings(**values, sources=sources, unknown=tuple(unknown))
 
 
 def _of_file(reference: str) -> str:
