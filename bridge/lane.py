@@ -22,7 +22,7 @@ from bridge.clock import epoch, monotonic, now
 from bridge.contracts import same_contract
 from bridge.errors import LedgerAway
 from bridge.ledger import Lease, Ledger, Stored, seen_fields
-from bridge.life import GONE_ON, move
+from bridge.life import ENDED, GONE_ON, move
 from bridge.numbers import dump_json
 from bridge.rehearse import rehearse
 from bridge.session import Held, Session
@@ -107,15 +107,16 @@ class Lane:
         self._last_words: dict[str, str] = {}
         self._log = log.bind(account=self._account.name)
 
-    def handle(self, own: Ownership, order: str) -> float | None:
-        """Bring one order of the lane as far as it goes now.
+    def handle(self, own: Ownership, entry: str, order: str) -> float | None:
+        """Bring one order of the lane, which stands there as `entry`, as far as it goes now.
 
         Returns None when it is done with (or gone), else the seconds after which to look at it again; the lane waits
         for it, except that one which waits for its predecessor (a negative number) lets others pass. Raises LaneLost
         and Stopping.
         """
         stored = self._load(order)
-        if stored is None or stored.state not in ("queued", "submitting", "unknown"):
+        if stored is None or stored.state in ENDED:  # nothing to do for it: or the lane would come back to it for ever
+            self._ask(lambda: self._ledger.set_aside(own.lease, order, entry, ""))
             return None
         if stored.state == "submitting":
             self._recover(own, stored)

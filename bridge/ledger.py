@@ -98,7 +98,6 @@ class Stored:
     client_order_id: str
     broker_ids: Mapping[str, str]
     broker_status: str
-    not_before_ms: int
     doubt_ms: int
 
     @property
@@ -586,7 +585,7 @@ def _stored(values: Mapping[str, str], now: int) -> Stored:
         deadline_ms=int(values.get("deadline", 0)), records=int(values.get("records", 0)), follows=values["follows"],
         dry_run=values["dry_run"] == "1", counter=_whole(values.get("counter")),
         client_order_id=values["client_order_id"], broker_ids=json.loads(values.get("broker_ids", "{}")),
-        broker_status=values.get("broker_status", ""), not_before_ms=int(values.get("not_before", 0)),
+        broker_status=values.get("broker_status", ""),
         doubt_ms=int(values.get("doubt", 0)))
 
 

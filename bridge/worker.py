@@ -159,7 +159,7 @@ class Worker:
     def _handle(self, lane: Lane, own: Ownership, entry: str, order: str) -> float | None:
         """Handle one order; one that cannot be handled is set aside for a person, so that the lane goes on."""
         try:
-            return lane.handle(own, order)
+            return lane.handle(own, entry, order)
         except (LaneLost, Stopping, LedgerAway):
             raise
         except Exception as error:

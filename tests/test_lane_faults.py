@@ -71,6 +71,21 @@ def test_an_order_that_cannot_be_handled_is_set_aside_and_the_lane_goes_on(ledge
     assert [each["id"] for each in server.sent()] == [good]
 
 
+def test_an_entry_whose_order_is_gone_or_has_ended_leaves_the_lane(ledger: Ledger, server: ToyServer,
+                                                                   redis_url: str) -> None:
+    ended = send(ledger, plain(), "ended", state="expired", reason="too old")
+    client = redis.Redis.from_url(redis_url)
+    for order in ("o-that-is-gone", ended):
+        client.xadd("bridge:{toy}:lane", {"order": order})
+    good = send(ledger, plain(), "good")
+
+    with working(ledger, server):
+        until(ledger, good, "accepted")
+
+    assert ledger.lane("toy") == [] and state(ledger, ended) == "expired"
+    assert [each["id"] for each in server.sent()] == [good]
+
+
 def test_a_number_longer_than_any_that_is_read_is_read_back_from_the_ledger(ledger: Ledger, server: ToyServer) -> None:
     order = send(ledger, plain("4.440892098500626e-16"))
 

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Take an order that cannot be handled off its lane, for a person to look at: `refused` when nothing of it was sent,
--- else `unknown`. Nothing of it is read but its state. Repeating it changes nothing.
+-- else `unknown`. One that has ended, or is not there, only leaves the lane. Nothing of it is read but its state.
+-- Repeating it changes nothing.
 --
 -- KEYS  lease, clock, order, history, lane, waiting
 -- ARGV  owner, fence, order id, stream entry, reason
