@@ -67,6 +67,8 @@ class Broker(ABC):
     sandbox_credentials: ClassVar[Mapping[str, str]]
     renew_before_s: ClassVar[float] = 900.0
     """How long before its end a token is renewed."""
+    person_renews: ClassVar[bool] = False
+    """Whether only a person can renew a token: then its end is announced in time."""
     options_schema: ClassVar[type[Schema]]
     """An order's `options`, in the broker's own names."""
 
@@ -115,7 +117,22 @@ class Broker(ABC):
 
     @abstractmethod
     def look_up(self, work: Work) -> LookUp:
-        """The plan that finds `work` at the broker by our own ids; returns None when it is not found."""
+        """The plan that finds `work` at the broker: an entry by our own ids, a cancel or close by its effect.
+
+        Absent for an entry means that a complete book of the right day does not hold it; for a cancel or close that its
+        effect is not there and that carrying it out once more can only reduce. None: nothing could be proven.
+        """
+
+    def look_up_step(self, work: Work, call: Call) -> LookUp:
+        """The plan that finds out what became of one write of an order that takes several.
+
+        What it sees is handed to the order's plan as `Reply.seen`, in place of the answer that was not heard.
+        """
+        return self.look_up(work)
+
+    def warm(self, account: Account) -> Call | None:
+        """A cheap read that keeps an idle connection from being closed; None where the broker has none."""
+        return None
 
     @abstractmethod
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:

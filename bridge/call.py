@@ -77,6 +77,7 @@ class Reply:
 
     `status` is None when nothing, or not enough, was heard: then `fault` says why, and the call may have been executed.
     `not_executed` is the driver's word that it certainly was not and will not be repeated (its patience is over).
+    `seen` stands in for an answer that was not heard: a look-up found what the call did (`status` is None).
     """
 
     status: int | None
@@ -84,6 +85,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     fault: str = ""
     not_executed: bool = False
+    seen: Seen | None = None
 
     @property
     def json(self) -> Any:
@@ -120,12 +122,14 @@ class Seen:
 
     `broker_status` is working, partially_filled, filled, canceled, rejected or expired. `broker_ids` are the broker's
     ids by name (`order`, `oco`, `strategy`, `stop_loss`, `exchange` …). `legs` are objects with at least `role`.
+    `by_our_id`: the broker showed it under the id that we gave it, so this account keeps our ids.
     """
 
     broker_status: str
     broker_ids: Mapping[str, str] = field(default_factory=dict)
     legs: tuple[Mapping[str, Any], ...] = ()
     reason: str = ""
+    by_our_id: bool = False
 
     @property
     def ended(self) -> bool:
@@ -136,6 +140,18 @@ class Seen:
     def all_ended(self) -> bool:
         """Whether nothing of it is left working, legs included."""
         return self.ended and not any(leg.get("broker_status") in ("working", "partially_filled") for leg in self.legs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """Proof that a call was not executed, or that what it was to bring about has not come about.
+
+    A broker file gives it only where a complete book of the right day does not show the order (an entry), or where the
+    effect of a step that can only reduce was looked for and is not there (an exit). The driver believes it only after
+    the send deadline and the settle time.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +196,8 @@ class Unknown:
 Outcome = Accepted | Rejected | Retry | Unknown
 Plan = Generator[Call | Pause, Any, Outcome]
 """Yields a Call and is sent a Reply, or yields a Pause and is sent None."""
-LookUp = Generator[Call | Pause, Any, "Seen | None"]
-"""Like a plan; returns what was seen, or None: not found, which proves nothing."""
+LookUp = Generator[Call | Pause, Any, "Seen | Absent | None"]
+"""Like a plan; returns what was seen, Absent (proof that it is not there), or None: not found, which proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -319,6 +319,17 @@ def _write(root: str, year: int, month: int, today: date, form: Form) -> str:
     return f"{root}{MONTHS[month - 1]}{year % 10}"
 
 
+def contract_key(symbol: str) -> str:
+    """The same text for every way to write a contract (`ESZ6`, `ES 12-26`); a symbol that is none is its own."""
+    try:
+        found = parse_symbol(symbol)
+    except ValueError:
+        return symbol
+    if found.month is None:
+        return symbol
+    return f"{found.future.root} {found.month} {found.year[-1:]}"
+
+
 def same_contract(one: str, other: str) -> bool:
     """Whether two symbols name the same thing, however they are written: `ES 12-26` is `ESZ6`.
 

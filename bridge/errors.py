@@ -93,3 +93,7 @@ class ServiceError(BridgeError):
 
 class LedgerAway(ServiceError):
     """Redis cannot be reached or cannot write: nothing was accepted, asking again is safe."""
+
+
+class DamagedRecord(BridgeError):
+    """What the ledger gave back is not what was written: it is told to a person and never traded."""

@@ -9,7 +9,9 @@
        ├─▶ cancelled   withdrawn before it was sent
        └─▶ dry_run     all but sent
 
-An unknown order that look-ups did not find stays unknown when a person is told of it.
+An unknown order that look-ups did not find stays unknown when a person is told of it; one whose first steps stand and
+whose doubtful step was cleared up goes on (`submitting` again). An accepted cancel or close is queued once more when an
+order that it covers, and that was unknown, turns out to stand: the ledger's scripts do that, not a worker.
 expired, refused and cancelled may also follow submitting, as long as no write has left. Anything absent from MOVES is
 an error. The ledger's scripts compare and set a state; they do not repeat this table.
 """
@@ -26,11 +28,11 @@ MOVES: Mapping[str, Mapping[str, str]] = MappingProxyType({
         "submit": "submitting", "expire": "expired", "refuse": "refused", "withdraw": "cancelled",
         "rehearse": "dry_run"}),
     "submitting": MappingProxyType({
-        "accept": "accepted", "reject": "rejected", "retry": "queued", "lose": "unknown", "resubmit": "submitting",
+        "accept": "accepted", "reject": "rejected", "retry": "queued", "lose": "unknown",
         "expire": "expired", "refuse": "refused", "withdraw": "cancelled"}),
     "unknown": MappingProxyType({
         "accept": "accepted", "reject": "rejected", "retry": "queued", "expire": "expired", "withdraw": "cancelled",
-        "tell": "unknown"}),
+        "tell": "unknown", "resume": "submitting"}),
     "accepted": MappingProxyType({}),
     "rejected": MappingProxyType({}),
     "expired": MappingProxyType({}),

@@ -92,7 +92,8 @@ class Work:
 
     `broker_ids` is what earlier replies and look-ups told of it. `targets` (of a cancel or close) are our orders that
     have not ended and that it covers, newest first. `created_at` is when it was enqueued; `submitted_at` when it was
-    first sent, if it was.
+    first sent, if it was. For a look-up, `looked_at` is the present moment, and `shows_our_ids` says whether this
+    account's books have ever shown us one of our own ids.
     """
 
     order: Order
@@ -102,3 +103,5 @@ class Work:
     targets: tuple[Work, ...] = ()
     created_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     submitted_at: datetime | None = None
+    looked_at: datetime | None = None
+    shows_our_ids: bool = False

@@ -25,7 +25,7 @@ except those of its own layer or above: it is placed by what it imports (see `la
 ORDER = list(LAYERS)
 
 ONLY_IN = {
-    "redis": {"ledger"},
+    "redis": {"ledger.connection"},
     "requests": {"transport"},
     "websocket": {"transport"},
     "flask": {"receiver"},

@@ -122,7 +122,7 @@ def test_completing_twice_queues_once(ledger: Ledger) -> None:
     made = delivery("k", ("toy", plain()), ("second", plain()))
     ledger.enqueue(made)
 
-    ledger._join("second", made, made.orders[1:])
+    ledger._join("second", made, made.orders[1:], 0, 0)
 
     assert len(ledger.lane("second")) == 1
 

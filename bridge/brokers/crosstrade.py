@@ -519,7 +519,7 @@ def _see_cancel(work: Work) -> LookUp:
     ends: list[Mapping[str, Any]] = []
     for target in work.targets:
         seen = yield from _see(target, f"look_up.{target.ids.client_id()}")
-        if seen is None or not seen.ended:
+        if not isinstance(seen, Seen) or not seen.ended:
             return None
         ends.append({"role": "target", "order_id": target.ids.order_id, "broker_status": seen.broker_status})
     if by_hand := work.order.options.get("orderId"):

@@ -26,7 +26,10 @@ The traps that cost money:
 * Cancelling the legs leaves the position naked, and may itself sell it: a close waits until the book shows them gone
   and only then reads the position it turns round.
 * `last_activity_reference` and other ids of 19 digits do not survive a binary float; nothing here makes one.
-* Tokens end at midnight in India, whatever `expires_in` says. Orders are taken only from the registered static IP.
+* Nothing says that the broker keeps our `user_order_id` on every row. Before an account has shown us one, an order that
+  could be ours under another id forbids the conclusion that ours never arrived.
+* Tokens end at midnight (12:00 AM; India's, as the pages name no zone), whatever `expires_in` says, and do not tell how
+  old they are. Orders are taken only from the registered static IP.
 * Market and SLM orders may be refused (SEBI wants market protection; the newest page lists LIMIT and SL only).
 """
 
@@ -39,6 +42,7 @@ import hmac
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeVar
@@ -48,6 +52,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, distance, legs_of
 from bridge.call import (
+    Absent,
     Accepted,
     Call,
     Hold,
@@ -84,44 +89,29 @@ EXCHANGES = ("NSE", "BSE", "NFO", "MCX", "CDS", "BFO")
 PRODUCTS = ("CNC", "MIS", "NRML")
 
 
-class _Digits(fields.Field[str]):
-    """An id that YAML may have read as a number: digits, kept as text."""
+class _Readable(fields.Field[Any]):
+    """A value that YAML may have read as text, number or Decimal: taken if `read` understands it."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-        if not re.fullmatch(r"\d{1,20}", text, re.ASCII):
-            raise ValidationError("must be digits, like 14366")
-        return str(int(text))
+    def __init__(self, read: Callable[[Any], Any], wanted: str) -> None:
+        super().__init__()
+        self._read, self._wanted = read, wanted
 
-
-class _OrderId(fields.Field[str]):
-    """A broker's order id: text, or the number YAML made of it."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if not (text := _id(value)):
-            raise ValidationError("must be an order id as the order book shows it, like 202403132605")
-        return text
-
-
-class _Count(fields.Field[int]):
-    """A whole number of at least zero; an expression gives it as Decimal."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
-        number = _whole(value)
-        if number is None or number < 0:
-            raise ValidationError("must be a whole number of at least 0")
-        return number
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        found = self._read(value)
+        if found in (None, ""):
+            raise ValidationError(f"must be {self._wanted}")
+        return found
 
 
 class OrderOptions(Schema):
     """An order's `options`, in Pocketful's names."""
 
     exchange = fields.String(validate=validate.OneOf(EXCHANGES))
-    instrument_token = _Digits()
+    instrument_token = _Readable(lambda value: _digits(value), "digits, like 14366")
     product = fields.String(validate=validate.OneOf(PRODUCTS))
-    disclosed_quantity = _Count()
+    disclosed_quantity = _Readable(lambda value: _count(value), "a whole number of at least 0")
     amo = fields.Boolean(truthy={True, "true"}, falsy={False, "false"})
-    oms_order_id = _OrderId()
+    oms_order_id = _Readable(lambda value: _id(value), "an order id as the order book shows it, like 202403132605")
 
 
 class AccountOptions(Schema):
@@ -165,10 +155,13 @@ _LEG_ROLES: Final = MappingProxyType({
 _INDICATORS: Final = MappingProxyType({"entry": "ENTRY", "take_profit": "SECOND", "stop_loss": "THIRD"})
 
 _INDIA_S: Final = 19_800
-_ENTRY_SLACK_S: Final = 300
-"""How far the broker's clock may be behind ours when an order's time of entry is compared."""
+_SLACK_S: Final = 300
+"""How far the broker's clock may be off ours where times of entry and days are compared."""
 _TRIES: Final = 20
 _TRY_EVERY_S: Final = 0.5
+
+_TODAYS_TOKEN: Final = ("tokens end at midnight in India: make today's in the portal (api.pocketful.in), give it as "
+                        "credentials.token and start the worker again")
 
 _T = TypeVar("_T")
 
@@ -190,6 +183,8 @@ class Pocketful(Broker):
     real_money = frozenset({"live"})
     renew_before_s: ClassVar[float] = 0.0
     """Not early: whatever is made before midnight ends at midnight too."""
+    person_renews: ClassVar[bool] = True
+    """Of a given token; with `log_in: password` Bridge makes the new one by itself."""
     budget = _BUDGET
     account_schema = AccountFields
     credential_names: ClassVar[Mapping[str, bool]] = MappingProxyType({
@@ -248,8 +243,12 @@ class Pocketful(Broker):
         return _PLANS[work.order.kind](work)
 
     def look_up(self, work: Work) -> LookUp:
-        """Find the order by `user_order_id` in both order books of the day."""
-        return _look_up(work)
+        """Find an order, or a close's opposite order, by `user_order_id` in both order books; a cancel by its effect."""
+        return _look_up_cancel(work) if work.order.kind == "cancel" else _look_up(work)
+
+    def warm(self, account: Account) -> Call | None:
+        """The pending order book: small, and what a token that may trade may read."""
+        return _get(account, "orders", _book_path(account, "pending"), "warm", None)
 
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
         """Today's token from the credentials, or the log-in with password and second factor."""
@@ -267,8 +266,8 @@ class Pocketful(Broker):
             return None
         envelope = _envelope(reply)
         if reply.status in (401, 403) and envelope.code in (None, 40000):
-            return Hold(reason=f"Pocketful does not let us in: {_said(envelope, reply)}; its tokens end at midnight in "
-                               "India, and orders are taken only from the registered static IP",
+            return Hold(reason=f"Pocketful does not let us in: {_said(envelope, reply)}. Its {_TODAYS_TOKEN}. If it is "
+                               "today's: orders are taken only from the static IP that is registered in the portal",
                         wait_s=30, whole_login=True, renew=True, person=True)
         if reply.status == 429:
             return Hold(reason="Pocketful: too many requests", wait_s=_retry_after(reply), whole_login=True)
@@ -282,16 +281,15 @@ class Pocketful(Broker):
 
 
 def _log_in(account: Account, now: float, token: Token | None) -> LogIn:
-    """A given token is taken as it is until midnight. To renew it takes a person."""
-    midnight = ((now + _INDIA_S) // 86400 + 1) * 86400 - _INDIA_S
+    """A given token is taken as it is, to the end of the day: it does not tell how old it is, the first call will."""
+    midnight = (_day(now) + 1) * 86400 - _INDIA_S
     if _option(account, "log_in") == "password":
         return (yield from _password_log_in(account, now, midnight))
     value = account.credentials.get("token", "")
     if not value:
-        return LoginRefused(reason="the account has no token: give today's")
+        return LoginRefused(reason=f"the account has no token; {_TODAYS_TOKEN}")
     if token is not None and token.value == value:
-        return LoginRefused(reason="the given token is no longer taken: they end at midnight in India. Make today's in "
-                                   "the portal, set it and start the worker again", wait_s=60)
+        return LoginRefused(reason=f"the given token is no longer taken; {_TODAYS_TOKEN}", wait_s=60)
     return Token(value=value, expires_at=midnight)
 
 
@@ -1246,6 +1244,18 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
     return value if isinstance(value, int) else None
+
+
+def _digits(value: Any) -> str:
+    """A number as YAML may give it, as text without leading zeros; empty for anything else."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return str(int(text)) if re.fullmatch(r"\d{1,20}", text, re.ASCII) else ""
+
+
+def _count(value: Any) -> int | None:
+    """A whole number of at least zero; an expression gives it as Decimal."""
+    number = _whole(value)
+    return number if number is not None and number >= 0 else None
 
 
 def _part(value: Any, name: str) -> Any:

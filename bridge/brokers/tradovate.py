@@ -35,6 +35,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from bridge.broker import Broker, Capabilities, Sketch, legs_of
 from bridge.call import (
+    Absent,
     Accepted,
     Call,
     Hold,
@@ -160,7 +161,7 @@ hour, and a limit by the minute does not keep a close waiting for an hour. A `Re
 _LIMIT_NEAR_S = 60.0
 """After a 423, which may come before a 429."""
 _LOGIN_SPACING_S = 720.0
-"""Five log-ins an hour are allowed, and failed ones count."""
+"""After a log-in that gave neither a token nor a no. Five an hour are allowed, and failed ones count."""
 _TOKEN_LIFE_S = 90 * 60.0
 _JSON = MappingProxyType({"Accept": "application/json", "Content-Type": "application/json"})
 
@@ -183,7 +184,7 @@ _STRATEGY_STATUS = {"ActiveStrategy": "working", "InactiveStrategy": "working", 
 
 
 class Tradovate(Broker):
-    """See the module's text. `renew_before_s`: a token is renewed this long before its end."""
+    """See the module's text."""
 
     name: ClassVar[str] = "tradovate"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
@@ -197,7 +198,9 @@ class Tradovate(Broker):
     sandbox_credentials: ClassVar[Mapping[str, str]] = {"name": "sandbox", "password": "sandbox", "cid": "1",
                                                         "sec": "sandbox", "device_id": "bridge-sandbox"}
     options_schema: ClassVar[type[Schema]] = OrderOptions
-    renew_before_s: ClassVar[float] = 900.0
+    most_log_ins_per_hour: ClassVar[int | None] = 4
+    """Of `accesstokenrequest`, in any sixty minutes and whatever came of it: Tradovate takes five. The user's own
+    log-ins push ours out, and curing that again and again would end in a lock."""
 
     def account_faults(self, account: Account) -> Iterator[tuple[str, str]]:
         """Credentials that are longer than the log-in takes."""
@@ -242,23 +245,29 @@ class Tradovate(Broker):
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
         """Renew a token that still lives; else, or where that fails, one new log-in.
 
-        A log-in that nobody answered (or a 5xx) is repeated once and no more: failures lock the user for an hour.
+        One that nobody answered (or a 5xx) is repeated once, then not for half an hour: failures lock the user. A
+        refusal in words is final until a person has acted; a captcha and a locked user end after an hour.
         """
         if token is not None and (token.expires_at is None or token.expires_at > now):
             reply = yield Call(operation="renewaccesstoken", method="GET", step="renew", write=False,
                                url=f"{account.rest_url}/v1/auth/renewaccesstoken",
                                headers={**_JSON, "Authorization": f"Bearer {token.value}"})
             granted = _granted(reply, now)
-            if isinstance(granted, Token) or _is_limit(reply):
+            if isinstance(granted, Token) or reply.status in (423, 429) or _penalty(reply):
                 return granted
         for _ in range(2):
             reply = yield Call(operation="accesstokenrequest", method="POST", step="log-in", write=False,
                                url=f"{account.rest_url}/v1/auth/accesstokenrequest", headers=_JSON,
                                body=_login_body(account))
             granted = _granted(reply, now)
-            if not (reply.status is None or reply.status >= 500):
-                break
-        return granted
+            if reply.not_executed or not (reply.status is None or reply.status >= 500):
+                return granted
+        return replace(granted, wait_s=2.5 * _LOGIN_SPACING_S) if isinstance(granted, LoginRefused) else granted
+
+    def warm(self, account: Account) -> Call | None:
+        """The account itself, one row: `auth/me` may be asked ten times an hour only."""
+        return Call(operation="account/item", method="GET", step="warm", write=False,
+                    url=f"{account.rest_url}/v1/account/item?id={account.account_id}")
 
     def dress(self, call: Call, account: Account, token: Token, frame_id: str) -> Call:
         """The call with its token."""
@@ -269,10 +278,14 @@ class Tradovate(Broker):
 
         "Access is denied" is not a dead token: it is a wrong account, contract, permission or device. A 408 is the
         mark of a session that a newer one pushed out: for a write it stays `unknown`, for a read the token is renewed.
+        Log-ins have a limit of their own, so that a 429 there does not stop what still has a good token.
         """
         if reply.status is None:
             return None
         logging_in = call.operation in ("accesstokenrequest", "renewaccesstoken")
+        if reply.status == 429 and logging_in:
+            return Hold(reason="Tradovate takes no log-ins now (HTTP 429)", wait_s=_retry_after(reply, _LOCKOUT_S),
+                        person=True)
         if reply.status == 429:
             return Hold(reason="Tradovate's request limit was hit (HTTP 429); requests during the lockout prolong it",
                         wait_s=_retry_after(reply, _LIMIT_HIT_S), whole_login=True, person=True,
@@ -349,32 +362,24 @@ class Tradovate(Broker):
         """order/cancelorder for what still lives of each target, after one look at it; what has ended is done.
 
         It withdraws entries. Legs stay with an entry that has filled or may have, unless the cancel says `legs: true`;
-        those that still wait for an entry which ended without a fill are withdrawn with it.
+        those that still wait for an entry which ended without a fill are withdrawn with it. Orders whose ids are not
+        known come last and are looked for once: what nobody knows of keeps nothing from being cancelled.
         """
         tally = _Tally()
-        for target in work.targets:
-            yield from self._withdraw(work, target, f"order {target.ids.order_id}", tally)
-        if foreign := _options(work.order).get("orderId"):
-            alone = replace(work, order=Order(kind="plain"), broker_ids={"order": str(foreign)}, targets=())
-            yield from self._withdraw(work, alone, f"Tradovate's order {foreign}", tally)
+        for name, target in _withdrawals(work):
+            yield from self._withdraw(work, target, name, tally)
         return tally.outcome()
 
     def close(self, work: Work) -> Plan:
         """order/liquidateposition: closes the position and cancels EVERY order on the contract in the account.
 
-        What a flat contract answers is nowhere told: a reply without an order id counts as "nothing was open" only
-        when the account's positions (after a refusal in words: its orders too) agree.
+        It waits for none of them. What a flat contract answers is nowhere told: a reply without an order id counts as
+        "nothing was open" only when the account's positions (after a refusal in words: its orders too) agree.
         """
         symbol = str(work.order.symbol)
-        call = _read_call(work, f"contract/find?name={quote(symbol)}", "look.contract",
-                          {"id": Placeholder.of("contract/find.id"), "name": symbol})
-        reply: Reply = yield call
-        found = reply.json if reply.status == 200 and isinstance(reply.json, dict) else {}
-        contract = _ident(found.get("id"))
+        contract, reply = yield from _find_contract(work)
         if contract is None:
             return _no_contract(symbol, reply)
-        if found.get("name", symbol) != symbol:
-            return Rejected(reason=f"not sent: asked for {symbol}, Tradovate found {_said(found.get('name'))!r}")
         call = _write(work, "order/liquidateposition", "close",
                       {"accountId": work.account.account_id, "contractId": _wire(contract), "admin": False},
                       {"orderId": Placeholder.of("liquidateposition.orderId")})
@@ -383,9 +388,11 @@ class Tradovate(Broker):
         others = f"every working order on {symbol} in this account is cancelled too, whoever placed it"
         if isinstance(answer, dict):
             return Accepted(broker_ids={"order": str(_order_id(answer))}, reason=others)
-        if (kind := _hint_of_nothing(reply)) and (yield from _is_flat(work, contract, orders_too=kind == "refused")):
-            said = f" (Tradovate: {_texts(reply.json)})" if kind == "refused" else f"; {others}"
-            return Accepted(reason=f"nothing was open on {symbol}{said}")
+        if kind := _hint_of_nothing(reply):
+            yield Pause(seconds=1.0)
+            if (yield from _left_on(work, contract, orders_too=kind == "refused")) == "":
+                said = f" (Tradovate: {_texts(reply.json)})" if kind == "refused" else f"; {others}"
+                return Accepted(reason=f"nothing was open on {symbol}{said}")
         if isinstance(answer, Rejected) and kind == "refused":
             return Unknown(reason=f"{answer.reason}; it may mean that nothing was open")
         return answer
@@ -393,19 +400,15 @@ class Tradovate(Broker):
     def look_up(self, work: Work) -> LookUp:
         """By broker id where it is known, else by our `clOrdId` in `command/list`, or by `uuid` for a strategy.
 
-        A cancel is looked up by its effect: everything that it withdraws has ended. A close is not: a position view
-        lags behind fills, so "flat" alone does not show that the close was taken.
+        Those lists lag and may be cut short, so that an entry is never Absent. A cancel and a close are looked up by
+        their effect, and both can only reduce: where it is not there, they may be carried out once more.
         """
         if work.order.kind == "close":
-            return None
-        if work.order.kind != "cancel":
-            sight = yield from _look(work)
-            return _seen(work, sight) if sight else None
-        for target in work.targets:
-            sight = yield from _look(target)
-            if sight is None or not _is_withdrawn(work, sight):
-                return None
-        return Seen(broker_status="canceled", reason="what it withdraws has ended") if work.targets else None
+            return (yield from _is_closed(work))
+        if work.order.kind == "cancel":
+            return (yield from _is_withdrawn(work))
+        sight = yield from _look(work)
+        return _seen(work, sight) if sight else None
 
     # -- their parts -----------------------------------------------------------------------------------------------
 
@@ -427,19 +430,17 @@ class Tradovate(Broker):
     def _withdraw(self, work: Work, target: Work, name: str, tally: _Tally) -> _Ask[None]:
         """Cancel what the cancel covers of one order, in two rounds: the entry, then (if due) its legs."""
         ours = target.ids.order_id != work.ids.order_id
-        sight = (yield from _look_patiently(target)) or (_unseen(target) if ours else None)
+        unseen = _unseen(target) if ours else None
+        sight = (yield from _look_for(target, 3 if target.broker_ids and unseen is None else 1)) or unseen
         if sight is None:
             words = "which proves nothing: it may still be there" if ours else "or not in this account"
-            (tally.doubtful if ours else tally.refused).append(f"{name} was not found at Tradovate, {words}")
+            (tally.missing if ours else tally.refused).append(f"{name} was not found at Tradovate, {words}")
             return
-        entries = [part for part in sight.parts if part.role in ("order", "other") and part.live]
+        entries, _ = sight.due(work.order.legs_too)
         sight = yield from self._cancel_parts(work, target, name, sight, entries, tally)
-        entry = sight.entry
-        over = entry is None or not entry.live
-        unfilled = entry is not None and over and entry.filled == 0
-        legs = [part for part in sight.legs if part.live
-                and (over if work.order.legs_too else unfilled and part.raw in _WAITING)]
+        _, legs = sight.due(work.order.legs_too)
         sight = yield from self._cancel_parts(work, target, name, sight, legs, tally)
+        entry = sight.entry
         seen = _seen(target, sight)
         if ours:
             tally.seen[target.ids.order_id] = seen
@@ -448,7 +449,7 @@ class Tradovate(Broker):
         left = " and ".join(part.role for part in sight.legs if part.live)
         if left and not work.order.legs_too:
             tally.notes.append(f"the {left} of {name} stays (`legs: true` withdraws it)")
-        elif left and not over:
+        elif left and entry is not None and entry.live:
             tally.refused.append(f"the {left} of {name} stays, for its entry still works")
 
     def _cancel_parts(self, work: Work, target: Work, name: str, sight: _Sight, parts: list[_Part],
@@ -484,19 +485,23 @@ class Tradovate(Broker):
             reply: Reply = yield call
             answer = self._judge(call, reply, lambda body: _ident(body.get("commandId")))
             if not _is_pending(reply):
-                break
-        if _is_pending(reply):
-            return Retry(reason="an earlier command for it is still pending at Tradovate", after_s=2.0)
-        return None if isinstance(answer, dict) else answer
+                return None if isinstance(answer, dict | Accepted) else answer
+        return Retry(reason="an earlier command for it is still pending at Tradovate", after_s=2.0)
 
     # -- judging replies -------------------------------------------------------------------------------------------
 
-    def _judge(self, call: Call, reply: Reply, given: Callable[[dict[str, Any]], str | None]) -> dict[str, Any] | _No:
+    def _judge(self, call: Call, reply: Reply,
+               given: Callable[[dict[str, Any]], str | None]) -> dict[str, Any] | Accepted | _No:
         """The body of a reply that says yes, or what else it came to. `given` finds the id that a yes carries.
 
         Yes: HTTP 200, an id, and no word of failure. No: a known reason, an error text or violations, and no id.
-        Anything else may have been executed.
+        What a look-up saw in place of a reply that was not heard is believed. Anything else may have been executed.
         """
+        if (seen := reply.seen) is not None:
+            found = f"found at Tradovate: {seen.broker_status}" + (f", {seen.reason}" if seen.reason else "")
+            if seen.broker_status == "rejected":
+                return Rejected(reason=found)
+            return Accepted(broker_ids=seen.broker_ids, broker_status=seen.broker_status, legs=seen.legs, reason=found)
         if reply.not_executed:
             return Rejected(reason=f"not executed: {reply.words}")
         if reply.status is None:
@@ -622,14 +627,14 @@ def _is_pending(reply: Reply) -> bool:
             and _ident(body.get("commandId")) is None)
 
 
-# -- replies that mean "nothing was done" ------------------------------------------------------------------------------
+# -- replies that mean "nothing was done", and log-ins -----------------------------------------------------------------
 
 
 def _penalty(reply: Reply) -> Hold | None:
     """A penalty ticket: wait `p-time`, repeat with the ticket; with a captcha only a person can clear it."""
     body = reply.json
     if not isinstance(body, dict) or "p-ticket" not in body or _order_id(body) or _strategy_id(body) or _ident(
-            body.get("commandId")):
+            body.get("commandId")) or body.get("accessToken"):
         return None
     if body.get("p-captcha"):
         return Hold(reason="Tradovate wants a person to log in and solve a captcha before it takes more calls",
@@ -656,16 +661,9 @@ def _is_dead_token(call: Call, reply: Reply) -> bool:
     return reply.status == 408 and not call.write
 
 
-def _is_limit(reply: Reply) -> bool:
-    return reply.status in (423, 429) or _penalty(reply) is not None
-
-
 def _retry_after(reply: Reply, otherwise: float) -> float:
     told: str = next((value for name, value in reply.headers.items() if name.lower() == "retry-after"), "")
     return min(max(float(told), 1.0), 86_400.0) if re.fullmatch(r"[0-9]{1,6}", told) else otherwise
-
-
-# -- log-in helpers ----------------------------------------------------------------------------------------------------
 
 
 def _login_body(account: Account) -> dict[str, Any]:
@@ -686,10 +684,11 @@ def _granted(reply: Reply, now: float) -> Token | LoginRefused:
     if reply.status == 429:
         return LoginRefused(reason="Tradovate takes no log-ins now (HTTP 429)", wait_s=_retry_after(reply, _LOCKOUT_S))
     if (hold := _penalty(reply)) is not None:
-        return LoginRefused(reason=hold.reason, wait_s=None if hold.person else hold.wait_s)
+        return LoginRefused(reason=hold.reason, wait_s=hold.wait_s)
     body = reply.json if isinstance(reply.json, dict) else {}
     if said := _said(body.get("errorText")):
-        return LoginRefused(reason=f"Tradovate refused the log-in: {said}")
+        locked = body.get("userStatus") == "TemporaryLocked"
+        return LoginRefused(reason=f"Tradovate refused the log-in: {said}", wait_s=_LOCKOUT_S if locked else None)
     value = body.get("accessToken")
     if reply.status == 200 and isinstance(value, str) and value:
         return Token(value=value, expires_at=_expiry(body.get("expirationTime"), now))
@@ -802,11 +801,9 @@ def _strategy_params(order: Order) -> dict[str, Any]:
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
+_NEEDS_LEG = {"cover": "stop_loss", "oco": "other", "oso": "stop_loss"}
 _TAKES = {"plain": {"maxShow", "text", "activationTime", "customTag50"}, "cancel": {"orderId"}, "close": set()}
 """The options that each kind's request can carry. A tag on `liquidateposition` makes it a 404."""
-
-
-_NEEDS_LEG = {"cover": "stop_loss", "oco": "other", "oso": "stop_loss"}
 
 
 def _option_refusals(sketch: Sketch) -> Iterator[tuple[str, str]]:
@@ -894,12 +891,15 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
-    """What was seen of one order of ours: its parts, and its strategy if it travelled as one."""
+    """What was seen of one order of ours: its parts, and its strategy if it travelled as one. `dark` are the roles that
+    were not found or not readable; "" is an order of a strategy, whichever it is."""
 
     parts: tuple[_Part, ...]
     notes: tuple[str, ...] = ()
     strategy: str = ""
     strategy_status: str = ""
+    dark: frozenset[str] = frozenset()
+    by_our_id: bool = False
 
     @property
     def entry(self) -> _Part | None:
@@ -921,6 +921,21 @@ class _Sight:
         """Whether a strategy without orders is over."""
         return not self.parts and _STRATEGY_STATUS.get(self.strategy_status, "working") != "working"
 
+    def due(self, legs_too: bool) -> tuple[list[_Part], list[_Part]]:
+        """What a cancel has to withdraw now: halves that work, and legs. With `legs: true` those of an entry that has
+        ended; else those that wait for one which ended without a fill."""
+        entry = self.entry
+        over = entry is None or not entry.live
+        unfilled = entry is not None and over and entry.filled == 0
+        legs = [each for each in self.legs if each.live and (over if legs_too else unfilled and each.raw in _WAITING)]
+        return [part for part in self.parts if part.role in ("order", "other") and part.live], legs
+
+    def shows_all(self, legs_too: bool) -> bool:
+        """Whether `due` can be trusted to be the whole of it."""
+        entry, waiting = self.entry, any(part.live and part.raw in _WAITING for part in self.legs)
+        dark = self.dark if legs_too else self.dark & {"", "order", "other"}
+        return not dark and (bool(self.parts) or self.ended) and not (waiting and entry and entry.filled is None)
+
     def updated(self, later: _Sight | None) -> _Sight:
         """A later sight, completed with the parts that only this one saw."""
         if later is None:
@@ -939,6 +954,7 @@ class _Tally:
     refused: list[str] = field(default_factory=list)
     held: list[Retry] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     seen: dict[str, Seen] = field(default_factory=dict)
 
     def judge(self, name: str, part: _Part, answer: _No | None) -> None:
@@ -955,20 +971,19 @@ class _Tally:
             (self.refused if isinstance(answer, Rejected) else self.doubtful).append(f"{name}: {answer.reason}")
 
     def outcome(self) -> Outcome:
-        """Doubt goes before refusal, refusal before success."""
+        """Doubt goes before refusal, refusal before success. What was not found is an alarm, and waited for by nobody."""
         notes = "; ".join(self.notes)
         if self.doubtful:
-            return Unknown(reason="; ".join(self.doubtful + self.refused))
+            return Unknown(reason="; ".join(self.doubtful + self.refused + self.missing))
         if self.held and not (self.taken or self.refused):
             return Retry(reason=self.held[0].reason, after_s=max(each.after_s for each in self.held))
         stays = self.refused + [each.reason for each in self.held]
+        left = "; ".join(stays + self.missing)
         if stays and not self.taken:
-            return Rejected(reason="; ".join(stays))
-        if stays:
-            return Accepted(reason=notes, targets=self.seen, alarm="not everything was cancelled: " + "; ".join(stays))
-        if not self.taken:
-            return Accepted(reason=f"nothing to cancel{_colon(notes)}", targets=self.seen)
-        return Accepted(reason=notes, targets=self.seen)
+            return Rejected(reason=left)
+        if not (self.taken or left):
+            notes = f"nothing to cancel{_colon(notes)}"
+        return Accepted(reason=notes, targets=self.seen, alarm=f"not everything was cancelled: {left}" if left else "")
 
 
 def _read(work: Work, path: str, assumed: Any) -> _Ask[Any]:
@@ -978,11 +993,11 @@ def _read(work: Work, path: str, assumed: Any) -> _Ask[Any]:
     return reply.json if reply.status == 200 and isinstance(reply.json, dict | list) else None
 
 
-def _look_patiently(work: Work) -> _Ask[_Sight | None]:
-    """Look again twice, two seconds apart: Tradovate's lists lag behind what it took."""
-    for attempt in range(3):
+def _look_for(work: Work, times: int) -> _Ask[_Sight | None]:
+    """Look so many times, a second apart: Tradovate's lists lag behind what it took."""
+    for attempt in range(times):
         if attempt:
-            yield Pause(seconds=2.0)
+            yield Pause(seconds=1.0)
         sight = yield from _look(work, fills=False)
         if sight is not None and (sight.parts or sight.ended):
             return sight
@@ -1027,9 +1042,9 @@ def _look(work: Work, assumed: str = "Working", fills: bool = True) -> _Ask[_Sig
             parts.append(part)
         elif role == "order":
             return None
-    missing = set(wanted) - {part.role for part in parts}
-    notes += [f"{role} was not found at Tradovate" for role in wanted if role in missing]
-    return _Sight(parts=tuple(parts), notes=tuple(notes))
+    dark = frozenset(wanted) - {part.role for part in parts}
+    notes += [f"{role} was not found at Tradovate" for role in wanted if role in dark]
+    return _Sight(parts=tuple(parts), notes=tuple(notes), dark=dark, by_our_id="order" not in work.broker_ids)
 
 
 def _made_by(commands: Any, client_id: str) -> list[str]:
@@ -1109,14 +1124,17 @@ def _look_strategy(work: Work, assumed: str, fills: bool) -> _Ask[_Sight | None]
         {"orderStrategyId": _wire(strategy), "orderId": Placeholder.of("orderStrategyLink/deps.orderId"),
          "label": "Entry"}])
     parts: list[_Part] = []
+    dark = not isinstance(links, list)
     for link in links if isinstance(links, list) else ():
         order_id = _ident(link.get("orderId")) if isinstance(link, dict) else None
         if order_id and (part := (yield from _look_at(work, "", order_id, assumed, fills))):
             role = yield from _role_of(work, part, _said(link.get("label")).lower())
             parts.append(replace(part, role=role))
+        else:
+            dark = True
     said = _said(found.get("failureMessage"))
     return _Sight(parts=tuple(parts), strategy=strategy, strategy_status=str(found.get("status", "")),
-                  notes=(said,) if said else ())
+                  notes=(said,) if said else (), dark=frozenset(("",) if dark else ()), by_our_id=not known)
 
 
 def _role_of(work: Work, part: _Part, label: str) -> _Ask[str]:
@@ -1142,7 +1160,7 @@ def _seen(work: Work, sight: _Sight) -> Seen:
     ids, words = sight.ids, list(sight.notes)
     if entry is None:
         status = _STRATEGY_STATUS.get(sight.strategy_status, "working")
-        return Seen(broker_status=status, broker_ids=ids, reason="; ".join(words))
+        return Seen(broker_status=status, broker_ids=ids, reason="; ".join(words), by_our_id=sight.by_our_id)
     status, rest = entry.status, [part for part in sight.parts if part is not entry]
     if work.order.kind == "oco" and rest:
         status = _pair_status(entry, rest[0])
@@ -1155,7 +1173,7 @@ def _seen(work: Work, sight: _Sight) -> Seen:
     if entry.raw not in (*_ENDS, *_ALIVE):
         words.append(f"Tradovate calls its status {_said(entry.raw)!r}")
     legs = tuple({"role": part.role, "broker_id": part.order_id, "broker_status": part.status} for part in rest)
-    return Seen(broker_status=status, broker_ids=ids, legs=legs, reason="; ".join(words))
+    return Seen(broker_status=status, broker_ids=ids, legs=legs, reason="; ".join(words), by_our_id=sight.by_our_id)
 
 
 def _pair_status(one: _Part, other: _Part) -> str:
@@ -1164,17 +1182,42 @@ def _pair_status(one: _Part, other: _Part) -> str:
     return "filled" if "filled" in (one.status, other.status) else one.status
 
 
-def _is_withdrawn(work: Work, sight: _Sight) -> bool:
-    """Whether nothing is left of what a cancel withdraws."""
-    covered = [part for part in sight.parts if work.order.legs_too or part.role in ("order", "other")]
-    return sight.ended or (bool(covered) and not any(part.live for part in covered))
+def _withdrawals(work: Work) -> list[tuple[str, Work]]:
+    """The orders that a cancel concerns, by name, those whose ids are not known last. `options.orderId` is none of ours."""
+    found = [(f"order {target.ids.order_id}", target) for target in work.targets]
+    if foreign := _options(work.order).get("orderId"):
+        found.append((f"Tradovate's order {foreign}", replace(work, order=Order(kind="plain"), targets=(),
+                                                              broker_ids={"order": str(foreign)})))
+    return sorted(found, key=lambda each: not each[1].broker_ids)
 
 
-# -- a close's helpers -------------------------------------------------------------------------------------------------
+def _is_withdrawn(work: Work) -> LookUp:
+    """Whether everything that a cancel withdraws has ended. One that is seen to work is enough to cancel once more."""
+    targets, dark = _withdrawals(work), False
+    for name, target in targets:
+        sight = yield from _look(target, fills=False)
+        if sight is None:
+            dark = True
+        elif due := [part.role for parts in sight.due(work.order.legs_too) for part in parts]:
+            return Absent(reason=f"the {' and '.join(due)} of {name} still works at Tradovate")
+        else:
+            dark = dark or not sight.shows_all(work.order.legs_too)
+    return None if dark or not targets else Seen(broker_status="canceled", reason="what it withdraws has ended")
+
+
+def _find_contract(work: Work) -> _Ask[tuple[str | None, Reply]]:
+    """The id of the order's contract, None unless Tradovate found that very contract; and what it said."""
+    symbol = str(work.order.symbol)
+    reply: Reply = yield _read_call(work, f"contract/find?name={quote(symbol)}", "look.contract",
+                                    {"id": Placeholder.of("contract/find.id"), "name": symbol})
+    found = reply.json if reply.status == 200 and isinstance(reply.json, dict) else {}
+    return (_ident(found.get("id")) if found.get("name", symbol) == symbol else None), reply
 
 
 def _no_contract(symbol: str, reply: Reply) -> Outcome:
     """Why `contract/find` gave no id. Nothing has been sent to close anything, so asking again is safe."""
+    if reply.status == 200 and isinstance(reply.json, dict) and reply.json.get("name", symbol) != symbol:
+        return Rejected(reason=f"not sent: asked for {symbol}, Tradovate found {_said(reply.json['name'])!r}")
     if reply.not_executed:
         return Rejected(reason=f"not sent: {symbol} could not be looked up: {reply.words}")
     if reply.status == 404:
@@ -1197,25 +1240,39 @@ def _hint_of_nothing(reply: Reply) -> str:
     return "refused" if worded and "denied" not in texts else ""
 
 
-def _is_flat(work: Work, contract: str, *, orders_too: bool) -> _Ask[bool]:
-    """Whether the account shows no open position on a contract (and no live order); False where it cannot be read."""
-    account = work.account.account_id
-    for pause in (0.0, 1.0):
+def _is_closed(work: Work) -> LookUp:
+    """Whether neither position nor working order is left on a close's contract. A position shows up later than the fill
+    that made it, so that nothing there counts when it is seen twice."""
+    contract, _ = yield from _find_contract(work)
+    for pause in (0.0, 2.0):
         if pause:
             yield Pause(seconds=pause)
-        positions = yield from _read(work, f"position/deps?masterid={account}", [])
-        open_ones = _rows(positions, contract, lambda row: row.get("netPos") != 0)
-        orders = (yield from _read(work, f"order/deps?masterid={account}", [])) if orders_too else []
-        live = _rows(orders, contract, lambda row: row.get("ordStatus") not in (*_ENDS, "Completed"))
-        if open_ones == [] and live == []:
-            return True
-    return False
+        left = (yield from _left_on(work, contract, orders_too=True)) if contract else None
+        if left is None:
+            return None
+        if left:
+            return Absent(reason=f"{left} on {work.order.symbol} at Tradovate still")
+    return Seen(broker_status="filled", reason=f"neither a position nor a working order is left on {work.order.symbol}")
 
 
-def _rows(rows: Any, contract: str, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]] | None:
+def _left_on(work: Work, contract: str, *, orders_too: bool) -> _Ask[str | None]:
+    """In words what is open on a contract in this account; "" for nothing, None where that cannot be read whole."""
+    account = work.account.account_id
+    positions = yield from _read(work, f"position/deps?masterid={account}", [])
+    orders = (yield from _read(work, f"order/deps?masterid={account}", [])) if orders_too else []
+    held, live = _open_on(positions, contract, "netPos", 0), _open_on(orders, contract, "ordStatus", *_ENDS, "Completed")
+    if held is None or live is None:
+        return None
+    return " and ".join([f"a position of {each}" for each in held] + [f"{len(live)} working orders"] * bool(live))
+
+
+def _open_on(rows: Any, contract: str, name: str, *over: Any) -> list[Any] | None:
+    """One field of the rows on a contract where it is none of `over`; None where that cannot be read whole."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
-    return [row for row in rows if _ident(row.get("contractId")) in (contract, None) and wanted(row)]
+    found = [row for row in rows if _ident(row.get("contractId")) in (contract, None) and row.get(name) not in over]
+    whole = all(_ident(row.get("contractId")) and row.get(name) is not None for row in found)
+    return [row[name] for row in found] if whole else None
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------

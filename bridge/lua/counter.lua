@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- The next number of a counter that starts at the epoch's seconds.
 --
 -- KEYS  counter

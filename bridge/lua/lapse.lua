@@ -1,11 +1,11 @@
 -- Orders that were to work at the broker no longer than until now count as ended.
 --
--- KEYS  open, ends, clock
+-- KEYS  prefix of the lane
 -- Returns how many
-local now = lane_now(KEYS[3])
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%d', now), 'LIMIT', 0, 1000)
+local now = lane_now()
+local ids = redis.call('ZRANGEBYSCORE', P .. 'open', '-inf', string.format('(%d', now), 'LIMIT', 0, 1000)
 for _, id in ipairs(ids) do
-  redis.call('ZADD', KEYS[2], now, id)
-  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZADD', P .. 'ends', now, id)
+  redis.call('ZREM', P .. 'open', id)
 end
 return #ids

@@ -1,7 +1,7 @@
 -- Give a lane up, so that a successor need not wait for the lease to end.
 --
--- KEYS  lease
+-- KEYS  prefix of the lane
 -- ARGV  owner, fence
-if not owns(KEYS[1], ARGV[1], ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'owner', '', 'until', 0)
+if not owns(ARGV[1], ARGV[2]) then return 0 end
+redis.call('HSET', P .. 'lease', 'owner', '', 'until', 0)
 return 1

@@ -1,12 +1,11 @@
--- Forget orders that ended before a moment, with their history and calls.
+-- Forget orders that ended before a moment, with their history and calls, and marks that are as old.
 --
--- KEYS  ends, orders, waiting, then (order, history, calls) of each
--- ARGV  order ids in the same order
-for n = 1, #ARGV do
-  local first = 4 + 3 * (n - 1)
-  redis.call('DEL', KEYS[first], KEYS[first + 1], KEYS[first + 2])
-  redis.call('ZREM', KEYS[1], ARGV[n])
-  redis.call('ZREM', KEYS[2], ARGV[n])
-  redis.call('ZREM', KEYS[3], ARGV[n])
+-- KEYS  prefix of the lane
+-- ARGV  the moment in ms, order ids …
+for n = 2, #ARGV do
+  redis.call('DEL', order_key(ARGV[n]), P .. 'history:' .. ARGV[n], P .. 'calls:' .. ARGV[n])
+  for _, index in ipairs({ 'ends', 'orders', 'waiting', 'exits', 'doubts' }) do redis.call('ZREM', P .. index, ARGV[n]) end
+  redis.call('HDEL', P .. 'covered', ARGV[n])
 end
-return #ARGV
+redis.call('ZREMRANGEBYSCORE', P .. 'marks', '-inf', ARGV[1])
+return #ARGV - 1

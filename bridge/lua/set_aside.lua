@@ -3,16 +3,18 @@
 -- else `unknown`. One that has ended, or is not there, only leaves the lane. Nothing of it is read but its state.
 -- Repeating it changes nothing.
 --
--- KEYS  lease, clock, order, history, lane, waiting
+-- KEYS  prefix of the lane
 -- ARGV  owner, fence, order id, stream entry, reason
 -- Returns {"ok", state} or {"lost"}
-if not owns(KEYS[1], ARGV[1], ARGV[2]) then return { 'lost' } end
-local now = lane_now(KEYS[2])
-local state = redis.call('HGET', KEYS[3], 'state')
-redis.call('XDEL', KEYS[5], ARGV[4])
-if state ~= 'queued' and state ~= 'submitting' and state ~= 'unknown' then return { 'ok', state or '' } end
+if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
+local now, id = lane_now(), ARGV[3]
+local state = redis.call('HGET', order_key(id), 'state')
+leave_lane(id, ARGV[4])
+if not state or state == 'accepted' or state == 'rejected' or state == 'expired' or state == 'refused'
+    or state == 'cancelled' or state == 'dry_run' then return { 'ok', state or '' } end
 local set = state == 'queued' and 'refused' or 'unknown'
-redis.call('HSET', KEYS[3], 'state', set, 'reason', ARGV[5], 'updated', now)
-note(KEYS[4], set, now, ARGV[5])
-redis.call('ZADD', KEYS[6], now, ARGV[3])
+redis.call('HSET', order_key(id), 'state', set, 'reason', ARGV[5], 'updated', now)
+note(id, set, now, ARGV[5])
+redis.call('ZADD', P .. 'waiting', now, id)
+if set == 'unknown' then redis.call('ZADD', P .. 'open', '+inf', id) end
 return { 'ok', set }

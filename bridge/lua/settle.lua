@@ -2,29 +2,59 @@
 -- Put on record what an order came to, with the replies that say so, and take it off the lane. An outcome must be
 -- recordable when memory is short. Repeating it (same nonce) changes nothing.
 --
--- KEYS  lease, clock, order, history, calls, lane, open, waiting, ends, lookups
+-- KEYS  prefix of the lane
 -- ARGV  owner, fence, nonce, order id, states it may come from (comma list), new state, reason, take off the lane (1/0),
 --       a person waits (1/0), ms that it stays open ('' never, 'forever'), look-up due in ms ('' none), ends now (1/0),
 --       number of fields, pairs, number of records, records …
--- Returns {"ok"}, {"lost"} or {"state", the state}
-if not owns(KEYS[1], ARGV[1], ARGV[2]) then return { 'lost' } end
-local order = redis.call('HMGET', KEYS[3], 'state', 'settled', 'entry')
-if order[2] == ARGV[3] then return { 'ok' } end
+-- Returns {"ok", what came of an exit that covered it: '', 'repeated', 'alarm', or 'covered' when the order itself was
+-- withdrawn instead of queued again}, {"lost"} or {"state", the state}
+if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
+local id, state, reason = ARGV[4], ARGV[6], ARGV[7]
+local order = read(id, 'state', 'settled', 'entry', 'settled_as', 'exit', 'contract', 'ref', 'received', 'kind')
+if order['settled'] == ARGV[3] then return { 'ok', order['settled_as'] } end
 local allowed = false
-for state in string.gmatch(ARGV[5], '[^,]+') do allowed = allowed or state == order[1] end
-if not allowed then return { 'state', order[1] or '' } end
-local now = lane_now(KEYS[2])
-local next_argument = put(KEYS[3], 14, tonumber(ARGV[13]))
-redis.call('HSET', KEYS[3], 'state', ARGV[6], 'reason', ARGV[7], 'settled', ARGV[3], 'updated', now)
-if order[1] ~= ARGV[6] or ARGV[7] ~= '' then note(KEYS[4], ARGV[6], now, ARGV[7]) end
+for each in string.gmatch(ARGV[5], '[^,]+') do allowed = allowed or each == order['state'] end
+if not allowed then return { 'state', order['state'] } end
+local now = lane_now()
+local next_argument = put(order_key(id), 14, tonumber(ARGV[13]))
 local records = tonumber(ARGV[next_argument])
-for i = next_argument + 1, next_argument + records do redis.call('RPUSH', KEYS[5], ARGV[i]) end
-if records > 0 then redis.call('HINCRBY', KEYS[3], 'records', records) end
-if ARGV[8] == '1' and order[3] then redis.call('XDEL', KEYS[6], order[3]) end
-if ARGV[9] == '1' then redis.call('ZADD', KEYS[8], now, ARGV[4]) else redis.call('ZREM', KEYS[8], ARGV[4]) end
-if ARGV[10] == 'forever' then redis.call('ZADD', KEYS[7], '+inf', ARGV[4])
-elseif ARGV[10] ~= '' then redis.call('ZADD', KEYS[7], now + tonumber(ARGV[10]), ARGV[4])
-else redis.call('ZREM', KEYS[7], ARGV[4]) end
-if ARGV[11] ~= '' then redis.call('ZADD', KEYS[10], now + tonumber(ARGV[11]), ARGV[4]) end
-if ARGV[12] == '1' then redis.call('ZADD', KEYS[9], now, ARGV[4]) else redis.call('ZREM', KEYS[9], ARGV[4]) end
-return { 'ok' }
+keep_records(id, next_argument + 1, records)
+if records > 0 then redis.call('HINCRBY', order_key(id), 'records', records) end
+if state == 'queued' and order['exit'] == '' and marked(order['contract'], order['ref'], order['received']) then
+  redis.call('HSET', order_key(id), 'settled', ARGV[3], 'settled_as', 'covered')
+  withdraw(id, now, COVERED, true)
+  return { 'ok', 'covered' }
+end
+redis.call('HSET', order_key(id), 'state', state, 'reason', reason, 'settled', ARGV[3], 'settled_as', '', 'updated', now)
+if order['state'] ~= state or reason ~= '' then note(id, state, now, reason) end
+if ARGV[8] == '1' then leave_lane(id, order['entry']) end
+if ARGV[9] == '1' then redis.call('ZADD', P .. 'waiting', now, id) else redis.call('ZREM', P .. 'waiting', id) end
+if state == 'unknown' then
+  redis.call('ZADD', P .. 'doubts', now, id)
+  redis.call('ZADD', P .. 'open', '+inf', id)
+else
+  redis.call('ZREM', P .. 'doubts', id)
+  if ARGV[10] == 'forever' then redis.call('ZADD', P .. 'open', '+inf', id)
+  elseif ARGV[10] ~= '' then redis.call('ZADD', P .. 'open', now + tonumber(ARGV[10]), id)
+  else redis.call('ZREM', P .. 'open', id) end
+end
+if ARGV[11] ~= '' then redis.call('ZADD', P .. 'lookups', now + tonumber(ARGV[11]), id) end
+if ARGV[12] == '1' then redis.call('ZADD', P .. 'ends', now, id) else redis.call('ZREM', P .. 'ends', id) end
+local came = ''
+if state == 'accepted' and order['exit'] == '' then
+  if order['state'] == 'unknown' then came = stood(id, now) else redis.call('HDEL', P .. 'covered', id) end
+elseif state == 'accepted' then
+  -- It ends with the broker's word; the doubtful entries that it covers are remembered.
+  local covers = coverage(order['kind'], order['contract'], order['ref'])
+  for _, other in ipairs(redis.call('ZRANGE', P .. 'doubts', 0, -1)) do
+    local entry = read(other, 'exit', 'contract', 'ref', 'received')
+    if entry['exit'] == '' and tonumber(entry['received']) <= tonumber(order['received'])
+        and (covers == 'at:' .. entry['contract'] or covers == 'ref:' .. entry['ref']) then
+      redis.call('HSET', P .. 'covered', other, id)
+    end
+  end
+elseif state ~= 'unknown' and state ~= 'queued' then
+  redis.call('HDEL', P .. 'covered', id)
+end
+if came ~= '' then redis.call('HSET', order_key(id), 'settled_as', came) end
+return { 'ok', came }

@@ -1,21 +1,36 @@
+#!lua flags=allow-oom
 -- Put a write on record before its first byte leaves: state `submitting`, attempt, send deadline, the call itself and
--- the reads before it. The last look at the order's age. Repeating it (same record number) changes nothing.
+-- the reads before it. The last look at the order's age, and at what covers it. Repeating it (same record number)
+-- changes nothing.
 --
--- KEYS  lease, clock, order, history, calls
--- ARGV  owner, fence, record number after this, attempt, ms until the send deadline, client order id, counter,
---       look at the age (1/0), number of records, records …
--- Returns {"ok", send deadline}, {"expired", age}, {"lost"} (another worker owns the lane) or {"state", the state}
-if not owns(KEYS[1], ARGV[1], ARGV[2]) then return { 'lost' } end
-local now = lane_now(KEYS[2])
-local order = redis.call('HMGET', KEYS[3], 'state', 'records', 'age', 'enqueued', 'max_age', 'deadline')
-if tonumber(order[2] or 0) >= tonumber(ARGV[3]) then return { 'ok', order[6] } end
-if order[1] ~= 'queued' and order[1] ~= 'submitting' then return { 'state', order[1] or '' } end
-local age = tonumber(order[3]) + now - tonumber(order[4])
-if ARGV[8] == '1' and age > tonumber(order[5]) then return { 'expired', age } end
-local deadline = now + tonumber(ARGV[5])
-redis.call('HSET', KEYS[3], 'state', 'submitting', 'attempt', ARGV[4], 'deadline', deadline, 'records', ARGV[3],
-  'client_order_id', ARGV[6], 'counter', ARGV[7], 'fence', ARGV[2], 'updated', now)
-redis.call('HSETNX', KEYS[3], 'submitted', now)
-if order[1] == 'queued' then note(KEYS[4], 'submitting', now, '') end
-for i = 10, 9 + tonumber(ARGV[9]) do redis.call('RPUSH', KEYS[5], ARGV[i]) end
-return { 'ok', deadline }
+-- KEYS  prefix of the lane
+-- ARGV  owner, fence, order id, record number after this, attempt, ms until the send deadline, client order id, counter,
+--       look at the age (1/0), look at marks (1/0), number of records, records …
+-- Returns {"ok", ms until the send deadline}, {"expired", age}, {"covered"}, {"lost"} (another worker owns the lane) or
+-- {"state", the state}
+if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
+local now, id = lane_now(), ARGV[3]
+local order = read(id, 'state', 'records', 'age', 'received', 'max_age', 'deadline', 'exit', 'contract', 'ref')
+if (tonumber(order['records']) or 0) >= tonumber(ARGV[4]) then return { 'ok', tonumber(order['deadline']) - now } end
+if order['state'] ~= 'queued' and order['state'] ~= 'submitting' and order['state'] ~= 'unknown' then
+  return { 'state', order['state'] }
+end
+local age = tonumber(order['age']) + now - tonumber(order['received'])
+local within = tonumber(ARGV[6])
+if ARGV[9] == '1' then
+  if age > tonumber(order['max_age']) then return { 'expired', age } end
+  within = math.min(within, tonumber(order['max_age']) - age)
+end
+if ARGV[10] == '1' and order['exit'] == '' and marked(order['contract'], order['ref'], order['received']) then
+  return { 'covered' }
+end
+redis.call('HSET', order_key(id), 'state', 'submitting', 'attempt', ARGV[5], 'deadline', now + within, 'records', ARGV[4],
+  'client_order_id', ARGV[7], 'counter', ARGV[8], 'fence', ARGV[2], 'updated', now)
+redis.call('HSETNX', order_key(id), 'submitted', now)
+if order['state'] ~= 'submitting' then note(id, 'submitting', now, '') end
+if order['state'] == 'unknown' then
+  redis.call('ZREM', P .. 'doubts', id)
+  redis.call('ZREM', P .. 'open', id)
+end
+keep_records(id, 12, tonumber(ARGV[11]))
+return { 'ok', within }

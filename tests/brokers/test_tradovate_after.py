@@ -199,18 +199,6 @@ def test_a_strategy_that_is_not_listed_proves_nothing() -> None:
     assert look(STRATEGY, strategy_desk({}), order_id="o3") is None
 
 
-def test_a_close_is_not_looked_up_and_a_cancel_by_its_effect() -> None:
-    gone, alive = Desk({42: "Canceled", 43: "Canceled"}), Desk({42: "Canceled", 43: "Working"})
-
-    assert look(CLOSE, Desk({})) is None
-    assert look(CANCEL, Desk({})) is None
-    assert look(CANCEL, gone, targets=(known(OCO, order="42", other="43"),)).broker_status == "canceled"
-    assert look(CANCEL, alive, targets=(known(OCO, order="42", other="43"),)) is None
-    assert look(CANCEL, Desk({42: "Filled", 43: "Working"}), targets=(known(COVER, order="42", stop_loss="43"),))
-    assert look(LEGS_TOO, Desk({42: "Filled", 43: "Working"}),
-                targets=(known(COVER, order="42", stop_loss="43"),)) is None
-
-
 # -- withdrawing -------------------------------------------------------------------------------------------------------
 
 
@@ -326,13 +314,6 @@ def test_some_withdrawn_and_some_refused_is_an_alarm() -> None:
     assert "order o52" in outcome.alarm and "Access is denied" in outcome.alarm
 
 
-def test_an_order_that_is_not_found_makes_the_cancel_unknown() -> None:
-    outcome = cancel(Desk({}), work(plain(), "o7"))
-
-    assert isinstance(outcome, Unknown)
-    assert "order o7 was not found" in outcome.reason
-
-
 @pytest.mark.parametrize(("reply", "wanted"), [
     (Reply.of({"commandId": 5}), Accepted), (too_late(), Rejected), (Reply(status=404), Rejected),
     (Reply(status=500), Unknown)])
@@ -345,22 +326,6 @@ def test_an_order_that_cannot_be_seen_but_has_an_id_is_cancelled_all_the_same(re
 
     assert desk.cancelled == [42]
     assert isinstance(outcome, wanted)
-
-
-def test_an_order_that_shows_up_late_is_still_withdrawn() -> None:
-    desk = Desk({42: "Working"}, commands=[])
-    looks: list[str] = []
-
-    def answer(call: Call) -> Reply:
-        if "command/list" in call.url:
-            looks.append(call.url)
-            desk.commands = [new(42, "o7")] if len(looks) > 1 else []
-        return desk(call)
-
-    target = work(plain(), "o7")
-    _, outcome = drive(BROKER.submit(work(CANCEL, "c1", targets=(target,))), answer)
-
-    assert isinstance(outcome, Accepted) and desk.cancelled == [42]
 
 
 def test_both_halves_of_an_oco_are_cancelled_even_if_the_first_takes_the_second_along() -> None:
