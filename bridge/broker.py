@@ -69,6 +69,10 @@ class Broker(ABC):
     """How long before its end a token is renewed."""
     person_renews: ClassVar[bool] = False
     """Whether only a person can renew a token: then its end is announced in time."""
+    most_log_ins_per_hour: ClassVar[int | None] = None
+    """How many of `log_in_operations` leave in any hour, whatever comes of them; None: as many as it takes."""
+    log_in_operations: ClassVar[frozenset[str]] = frozenset()
+    """The calls of a log-in that a broker counts, and locks the user for when there are too many."""
     options_schema: ClassVar[type[Schema]]
     """An order's `options`, in the broker's own names."""
 

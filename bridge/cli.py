@@ -295,6 +295,34 @@ def show(order_id: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("order_id", metavar="ID")
+@click.option("--as", "verdict", required=True, type=click.Choice(["accepted", "rejected", "seen"]),
+              help="What you saw at the broker; `seen` ticks off an alarm of an order whose state is certain.")
+@AS_JSON
+def resolve(order_id: str, verdict: str, as_json: bool) -> None:
+    """Say what became of an order that waits for a person.
+
+    Look at your broker first, by symbol, side, quantity and time: an order that is `unknown` may stand there or not.
+    Resolved as accepted it counts as open, and a cancel or close that covered it meanwhile is carried out once more.
+
+    \b
+    Examples:
+        bridge orders --waiting
+        bridge resolve o3f2a9c0d1e4b5a6978c0 --as rejected     it is not there
+    """
+    from bridge.resolving import resolve as decide
+    from bridge.show import print_json, print_line
+    with _ledger() as ledger:
+        said = decide(ledger, order_id, verdict)
+    if as_json:
+        print_json(said)
+        return
+    print_line(f"{order_id} is {said['state']}")
+    if said["then"]:
+        print_line(said["then"])
+
+
+@main.command()
 @_limits
 @AS_JSON
 def alerts(limit: int, everything: bool, as_json: bool) -> None:

@@ -1,8 +1,9 @@
 """What happens to one order in its lane: carried out, looked up when in doubt, put on record.
 
 The order of things is the promise: `submitting` is on record before the first byte of a write, every reply is kept,
-and the outcome is on record before the order leaves the lane. After a byte of a write has left, an order is never sent again
-by this module: it is accepted, rejected, or unknown and looked up.
+and the outcome is on record before the order leaves the lane. After a byte of a write has left, that write is sent again
+only when the broker's own books prove that it was not executed, or, for what can only reduce, that it had no effect;
+otherwise the order is accepted, rejected, or unknown and told to a person.
 """
 
 from __future__ import annotations
@@ -10,89 +11,71 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
+from bridge.attempt import (
+    Covered,
+    LaneLost,
+    NotYet,
+    Ownership,
+    Run,
+    Sender,
+    Stopping,
+    TooOld,
+    ask_until_answered,
+    epoch_ms,
+)
 from bridge.broker import Broker
-from bridge.call import Accepted, Call, LookUp, Outcome, Pause, Plan, Rejected, Reply, Retry, Seen, Unknown
+from bridge.call import Absent, Accepted, Call, LookUp, Outcome, Pause, Rejected, Reply, Retry, Seen, Unknown
 from bridge.clock import epoch, monotonic, now
 from bridge.contracts import same_contract
 from bridge.errors import LedgerAway
-from bridge.ledger import Lease, Ledger, Stored, seen_fields
+from bridge.ledger import Ledger, Stored, seen_fields
 from bridge.life import ENDED, GONE_ON, move
 from bridge.numbers import dump_json
+from bridge.playback import Attempt, Diverged, following, last_attempt, past_pauses, play_back
 from bridge.rehearse import rehearse
-from bridge.session import Held, Session
+from bridge.session import Session
 from bridge.settings import Settings
-from bridge.transport import Withheld
 from bridge.views import call_record, reply_record
 from bridge.work import Account, Ids, Work
+
+__all__ = ["Lane", "LaneLost", "Ownership", "Stopping", "ask_until_answered", "look_up", "note_our_ids", "work_of"]
 
 DAY_MS = 86_400_000
 _LOOK_UP_AFTER_MS = 300
 _BETWEEN_LOOK_UPS_S = (0.2, 0.5, 1.0, 2.0)
+_COVERED = "withdrawn: a cancel or close that was received after it covers it"
 
 log = structlog.get_logger("bridge.lane")
-T = TypeVar("T")
-
-
-class LaneLost(Exception):
-    """Another worker owns the lane now: whatever is not on record is his to find out."""
-
-
-class Stopping(Exception):
-    """The worker is to stop; the order stays in the lane as it is on record."""
-
-
-class _NotYet(Exception):
-    """Nothing of the order was executed: it goes back to the head of the lane."""
-
-    def __init__(self, reason: str, wait_s: float) -> None:
-        super().__init__(reason)
-        self.reason, self.wait_s = reason, wait_s
-
-
-class _TooOld(Exception):
-    """The last look found the order past its max_age, before anything of it left."""
-
-
-class Ownership:
-    """A lease as its holder knows it: whether it is certain to last `for_s` more seconds."""
-
-    def __init__(self, lease: Lease, ends_at: float) -> None:
-        self.lease = lease
-        self._ends_at = ends_at
-
-    def renewed(self, ends_at: float) -> None:
-        """The lease was renewed and lasts until this moment of the monotonic clock."""
-        self._ends_at = ends_at
-
-    def lost(self) -> None:
-        """Another worker has it."""
-        self._ends_at = 0.0
-
-    def holds(self, for_s: float = 0.0) -> bool:
-        """Whether the lane is certainly ours for that long."""
-        return monotonic() + for_s < self._ends_at
 
 
 @dataclass
-class _Run:
-    """One attempt at an order: what is on record, what is evidence yet to be kept, and whether a write has left.
+class _Doubt:
+    """The looking up of one order. `believe_at`: from when its absence proves anything; `ends_at`: then a person is told."""
 
-    `write_left` is set at the last look, when the first byte is about to go, and taken back only when the transport or
-    the broker says that nothing was done.
+    believe_at: float
+    ends_at: float
+    next_at: float = 0.0
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where playing back has led: the plan waits for the reply to `call`, a write in doubt, or asks `asked`.
+
+    `first`: no earlier write was answered, so that nothing of the order stands but, perhaps, this one.
     """
 
-    stored: Stored
-    recorded: int
-    evidence: list[str] = field(default_factory=list)
-    submitted: bool = False
-    write_left: bool = False
-    send_ends_at: float = 0.0
+    attempt: Attempt
+    work: Work
+    call: Call | None = None
+    first: bool = True
+    unsent: bool = False
 
 
 class Lane:
@@ -103,27 +86,29 @@ class Lane:
         self._broker, self._ledger, self._session, self._settings = broker, ledger, session, settings
         self._account = session.account
         self._stop, self._on_accepted = stop, on_accepted
+        self._sender = Sender(ledger, session, settings, stop)
+        self._ask = self._sender.ask
         self._not_before: dict[str, float] = {}
         self._last_words: dict[str, str] = {}
+        self._doubts: dict[str, _Doubt] = {}
+        self._shows_our_ids = False
         self._log = log.bind(account=self._account.name)
 
     def handle(self, own: Ownership, entry: str, order: str) -> float | None:
         """Bring one order of the lane, which stands there as `entry`, as far as it goes now.
 
         Returns None when it is done with (or gone), else the seconds after which to look at it again; the lane waits
-        for it, except that one which waits for its predecessor (a negative number) lets others pass. Raises LaneLost
-        and Stopping.
+        for it (only cancels and closes pass), except that one which waits for its predecessor (a negative number) lets
+        others pass. Raises LaneLost and Stopping.
         """
         stored = self._load(order)
         if stored is None or stored.state in ENDED:  # nothing to do for it: or the lane would come back to it for ever
+            if stored is None:
+                self._log.error("told to a person: the lane names an order that is not on record", order=order)
             self._ask(lambda: self._ledger.set_aside(own.lease, order, entry, ""))
             return None
-        if stored.state == "submitting":
-            self._recover(own, stored)
-            return None
-        if stored.state == "unknown":
-            self._look_for(own, stored)
-            return None
+        if stored.state in ("submitting", "unknown"):
+            return self._clear_up(own, stored)
         if stored.expired:
             self._expire(own, stored)
             return None
@@ -139,9 +124,12 @@ class Lane:
     # -- before sending ----------------------------------------------------------------------------------------------
 
     def _follow(self, own: Ownership, stored: Stored) -> float | None | bool:
-        """Whether the order before it in the list lets it go: True, a wait, or None when it was withdrawn."""
+        """Whether the order before it in the list lets it go: True, a wait, or None when it was withdrawn.
+
+        A cancel or close waits for no order that is unknown.
+        """
         before = self._load(stored.follows)
-        if before is not None and before.state in GONE_ON:
+        if before is not None and (before.state in GONE_ON or (before.state == "unknown" and stored.order.is_exit)):
             return True
         if before is not None and before.state in ("queued", "submitting", "unknown"):
             return -0.2
@@ -150,8 +138,10 @@ class Lane:
         reason = f"withdrawn: the order before it in the alert, {stored.follows}, is {word}"
         if stands:
             reason += f"; but {stands} before that stands at the broker: look whether it is protected"
+        alarm = bool(stands) or stored.order.is_exit
+        if alarm:
             self._log.error("told to a person", order=stored.id, reason=reason)
-        self._settle(own, stored, "withdraw", reason, ended=not stands, person=bool(stands))
+        self._settle(own, stored, "withdraw", reason, ended=not alarm, person=alarm)
         return None
 
     def _earlier_stands(self, before: Stored | None) -> str:
@@ -166,162 +156,62 @@ class Lane:
                   f"{stored.max_age_ms / 1000:g} s")
         if words := self._last_words.pop(stored.id, ""):
             reason += f"; {words}"
-        if stored.order.is_exit:
+        alarm = stored.order.is_exit
+        if alarm:
             self._log.error("told to a person", order=stored.id, reason=f"an exit expired: {reason}")
-        self._settle(own, stored, "expire", reason, ended=not stored.order.is_exit, person=stored.order.is_exit)
+        elif stored.follows and (stands := self._earlier_stands(stored)):
+            alarm = True
+            reason += f"; but {stands} before it stands at the broker: look whether it is protected"
+            self._log.error("told to a person", order=stored.id, reason=reason)
+        self._settle(own, stored, "expire", reason, ended=not alarm, person=alarm)
 
     def _rehearse(self, own: Ownership, stored: Stored) -> None:
-        calls, _ = rehearse(self._broker.submit(self._work(own, stored, "<from: counter>")))
+        calls, _ = rehearse(self._broker.submit(self._work(stored, "<from: counter>")))
         records = [call_record(call, stored.now_ms) for call in calls]
         self._settle(own, stored, "rehearse", "dry run: everything but sent", ended=True, records=records)
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, own: Ownership, stored: Stored) -> float | None:
-        run = _Run(stored, stored.records)
+        run = Run(stored, stored.records, stored.attempt + 1)
+        if stored.order.ref and stored.order.kind == "cancel" and stored.withdrew:
+            return self._conclude(own, run, Accepted(
+                reason=f"withdrew {', '.join(stored.withdrew)} before it was sent"))
         counter = stored.counter
+        if counter is None and (name := self._broker.counter_name(self._account)):
+            counter = self._ask(lambda: self._ledger.next_number(name))
+        work = self._work(stored, counter)
+        plan = self._broker.submit(work)
+        return self._go_on(own, run, lambda: self._sender.drive(own, run, plan, lambda: following(plan, None), work))
+
+    def _go_on(self, own: Ownership, run: Run, drive: Callable[[], Outcome]) -> float | None:
+        """Drive a plan and put on record what it came to."""
         try:
-            if counter is None and (name := self._broker.counter_name(self._account)):
-                counter = self._ask(lambda: self._ledger.next_number(name))
-            outcome = self._drive(own, run, self._work(own, stored, counter))
-        except _NotYet as no:
+            outcome = drive()
+        except NotYet as no:
             outcome = Retry(reason=no.reason, after_s=no.wait_s)
-        except _TooOld:
-            self._expire(own, self._load(stored.id) or stored)
+        except TooOld:
+            self._expire(own, self._load(run.stored.id) or run.stored)
+            return None
+        except Covered:
+            self._settle(own, self._load(run.stored.id) or run.stored, "withdraw", _COVERED, ended=True)
             return None
         except (LaneLost, Stopping):
             if run.evidence:  # what a broker said is kept, whoever goes on with the order
-                self._ask(lambda: self._ledger.keep_evidence(stored, run.evidence))
+                self._ask(lambda: self._ledger.keep_evidence(run.stored, run.evidence))
             raise
         return self._conclude(own, run, outcome)
 
-    def _drive(self, own: Ownership, run: _Run, work: Work) -> Outcome:
-        plan = self._broker.submit(work)
-        answer: Reply | None = None
-        try:
-            while True:
-                asked = _next(plan, answer)
-                if isinstance(asked, Call):
-                    answer = self._perform(own, run, asked, work)
-                elif isinstance(asked, Pause):
-                    self._wait(own, run, asked.seconds)
-                    answer = None
-                else:
-                    return asked
-        except (_NotYet, _TooOld, LaneLost, Stopping):
-            raise
-        except Exception as error:  # noqa: BLE001 a fault of ours must not end the lane, nor pass for a broker's word
-            self._log.exception("an order could not be carried out", order=run.stored.id)
-            words = f"a fault in Bridge: {type(error).__name__}: {error}"
-            return Unknown(reason=words) if run.write_left else Rejected(reason=f"nothing was sent: {words}")
-        finally:
-            plan.close()
-
-    def _perform(self, own: Ownership, run: _Run, call: Call, work: Work) -> Reply:
-        """One call, repeated while the broker certainly did nothing and there is patience for it."""
-        patience_ends_at: float | None = None
-        told = False
-        while True:
-            if call.write and (late := self._put_on_record(own, run, call, work)):
-                return late
-            left_before = run.write_left
-            answer = self._session.send(call, self._last_look(own, run, call))
-            if isinstance(answer, Reply):
-                run.evidence += self._evidence(call, answer)
-                return answer
-            run.write_left = left_before
-            held = answer if isinstance(answer, Held) else Held(reason=answer.reason, wait_s=1.0)
-            if call.write or held.reply is not None:
-                run.evidence += self._evidence(call, held.reply or _not_sent(held.reason))
-            if not run.write_left:
-                raise _NotYet(held.reason, held.wait_s)
-            if patience_ends_at is None:
-                patience_ends_at = monotonic() + self._patience_s(run, call)
-            if monotonic() + held.wait_s > patience_ends_at and not held.ours:
-                if not call.undoes:
-                    return _not_sent(held.reason)
-                if not told:  # a step that takes back half an order is repeated without end
-                    self._log.error("told to a person: half an order stands and cannot be taken back yet",
-                                    order=run.stored.id, reason=held.reason)
-                    told = True
-            self._wait(own, run, min(held.wait_s, 60.0))
-
-    def _patience_s(self, run: _Run, call: Call) -> float:
-        """How long a later step is repeated: one of an exit as long as the exit may be sent, for it can only reduce."""
-        if not run.stored.order.is_exit:
-            return self._settings.step_patience
-        return max(self._settings.step_patience, (run.stored.max_age_ms - run.stored.age_ms) / 1000)
-
-    def _wait(self, own: Ownership, run: _Run, seconds: float) -> None:
-        """A wait within a plan. One that has begun is finished, or undone, in the time that stopping leaves."""
-        if not run.write_left:
-            self._sleep(own, seconds)
-            return
-        ends_at = monotonic() + seconds
-        while (left := ends_at - monotonic()) > 0:
-            threading.Event().wait(min(left, 1.0))
-            if not own.holds():
-                raise LaneLost
-
-    def _put_on_record(self, own: Ownership, run: _Run, call: Call, work: Work) -> Reply | None:
-        """`submitting` with attempt, send deadline and call, before the first byte; the last look at the age.
-
-        Returns a reply that says "not executed" when a later step of an entry comes too late.
-        """
-        stored, may_add = run.stored, not run.stored.order.is_exit
-        records = [*run.evidence, call_record(call, _epoch_ms())]
-        run.send_ends_at = monotonic() + self._send_within_s()
-        client_id = str(work.ids.counter) if work.ids.counter is not None else work.ids.client_id()
-        word, value = self._ask(lambda: self._ledger.submit(
-            own.lease, stored, record=run.recorded + len(records), attempt=stored.attempt + 1,
-            send_within_ms=int(self._send_within_s() * 1000), client_order_id=client_id,
-            counter=work.ids.counter if isinstance(work.ids.counter, int) else None,
-            look_at_age=may_add or not run.write_left, records=records))
-        if word == "expired":
-            if not run.write_left:
-                raise _TooOld
-            return Reply(status=None, not_executed=True,
-                         fault=f"this step came {int(value) / 1000:.1f} s after the alert, past max_age")
-        if word != "ok":
-            self._log.error("the lane is no longer ours", order=stored.id, found=word, state=value)
-            raise LaneLost
-        run.recorded += len(records)
-        run.evidence, run.submitted = [], True
-        return None
-
-    def _send_within_s(self) -> float:
-        return self._settings.call_timeout / 2
-
-    def _last_look(self, own: Ownership, run: _Run, call: Call) -> Callable[[], None]:
-        """Asked by the transport right before the first byte."""
-        if not call.write:
-            return lambda: None
-
-        def look() -> None:
-            if monotonic() > run.send_ends_at:
-                raise Withheld("the send deadline had passed")
-            if not own.holds(self._settings.call_timeout):
-                raise Withheld("the lane's lease would have ended during the call")
-            if self._stop.is_set() and not run.write_left:
-                raise Withheld("the worker was told to stop")
-            run.write_left = True
-
-        return look
-
     # -- what it came to ---------------------------------------------------------------------------------------------
 
-    def _conclude(self, own: Ownership, run: _Run, outcome: Outcome) -> float | None:
+    def _conclude(self, own: Ownership, run: Run, outcome: Outcome) -> float | None:
         stored = run.stored
         if isinstance(outcome, Retry):
             return self._put_back(own, run, outcome)
-        if not run.submitted:
+        if not run.submitted and stored.state == "queued":
             self._step_up(own, run)
         if isinstance(outcome, Unknown):
-            fields = {"doubt": _epoch_ms(), "broker_ids": dump_json({**stored.broker_ids, **outcome.broker_ids})}
-            self._settle(own, stored, "lose", outcome.reason, done=False, fields=fields, records=run.evidence)
-            if doubtful := self._load(stored.id):
-                self._look_for(own, doubtful)
-            return None
+            return self._lose(own, run, outcome)
         if isinstance(outcome, Rejected):
             if stored.order.is_exit:
                 self._log.error("told to a person", order=stored.id, reason=f"an exit was refused: {outcome.reason}")
@@ -331,19 +221,34 @@ class Lane:
         self._accept(own, stored, outcome, run.evidence)
         return None
 
-    def _step_up(self, own: Ownership, run: _Run) -> None:
+    def _step_up(self, own: Ownership, run: Run) -> None:
         """An outcome that needed no write (nothing to cancel, nothing open) still passes through `submitting`."""
         self._ask(lambda: self._ledger.submit(
-            own.lease, run.stored, record=run.recorded + 1, attempt=run.stored.attempt + 1, send_within_ms=0,
-            client_order_id=run.stored.client_order_id, counter=run.stored.counter, look_at_age=False, records=[]))
+            own.lease, run.stored, record=run.recorded + 1, attempt=run.number, send_within_ms=0,
+            client_order_id=run.stored.client_order_id, counter=run.stored.counter, look_at_age=False, look_at_marks=False,
+            records=[]))
 
-    def _put_back(self, own: Ownership, run: _Run, outcome: Retry) -> float:
+    def _lose(self, own: Ownership, run: Run, outcome: Unknown) -> float | None:
+        """It is in doubt: on record as such, and looked up from now on."""
+        stored = run.stored
+        fields = {"broker_ids": dump_json({**stored.broker_ids, **outcome.broker_ids})}
+        if stored.state == "unknown" and not run.submitted:  # it was before, and still is
+            if run.evidence:
+                self._ask(lambda: self._ledger.keep_evidence(stored, run.evidence))
+            return self._next_look(own, stored, outcome.reason)
+        fields["doubt"] = str(epoch_ms())
+        self._settle(own, stored, "lose", outcome.reason, done=False, fields=fields, records=run.evidence)
+        believe_at = monotonic() + self._settings.settle  # the call has returned: nothing more of it will leave
+        self._doubts[stored.id] = _Doubt(believe_at, monotonic() + self._settings.lookup_patience)
+        return self._next_look(own, replace(stored, state="unknown"), outcome.reason)
+
+    def _put_back(self, own: Ownership, run: Run, outcome: Retry) -> float:
         wait_s = min(max(outcome.after_s, 0.05), 60.0)
         self._not_before[run.stored.id] = monotonic() + wait_s
         if self._last_words.get(run.stored.id) != outcome.reason:
             self._log.warning("not sent, will be tried again", order=run.stored.id, reason=outcome.reason)
         self._last_words[run.stored.id] = outcome.reason
-        if run.submitted:
+        if run.submitted or run.stored.state != "queued":
             self._settle(own, run.stored, "retry", outcome.reason, done=False, records=run.evidence)
         return wait_s
 
@@ -377,14 +282,20 @@ class Lane:
             self._ask(lambda: self._ledger.see(own.lease, target, seen))
 
     def _settle(self, own: Ownership, stored: Stored, event: str, reason: str, **more: Any) -> None:
-        state = move("submitting" if event in ("retry", "lose", "reject", "accept") and stored.state == "queued"
-                     else stored.state, event)
+        began = event in ("retry", "lose", "reject", "accept") and stored.state == "queued"
+        state = move("submitting" if began or (event == "lose" and stored.state == "unknown") else stored.state, event)
         nonce = uuid.uuid4().hex  # one for all tries: the ledger may have heard a try whose answer was lost
         word = self._ask(lambda: self._ledger.settle(own.lease, stored, event, state, nonce=nonce, reason=reason, **more))
-        if word == "ok":
+        if word in ("ok", "covered", "repeated", "alarm"):
+            if word == "covered":
+                state, reason = "cancelled", _COVERED
+            if word == "alarm":
+                self._log.error("told to a person: it stands, though a cancel or close was to end it", order=stored.id)
             if state != "queued":
                 self._not_before.pop(stored.id, None)
                 self._last_words.pop(stored.id, None)
+            if state != "unknown":
+                self._doubts.pop(stored.id, None)
             self._log.info("order", order=stored.id, kind=stored.order.kind, state=state, reason=reason)
             return
         if records := more.get("records"):
@@ -394,130 +305,219 @@ class Lane:
 
     # -- doubt -------------------------------------------------------------------------------------------------------
 
-    def _recover(self, own: Ownership, stored: Stored) -> None:
-        """An order that somebody was submitting when he died: looked up once, never sent again here."""
-        several = stored.order.is_exit or self._broker.capabilities.kinds.get(stored.order.kind) != "native"
-        reason = "a worker ended while it was sending this order"
-        if several:
-            self._tell(own, stored, "lose", f"{reason}; it takes several calls, of which an unknown part was made")
-            return
-        seen, records, words = self._look_up(own, stored)
-        if seen is not None:
-            self._found(own, stored, seen, records)
-        else:
-            self._tell(own, stored, "lose", f"{reason}; {words}", records)
+    def _clear_up(self, own: Ownership, stored: Stored) -> float | None:
+        """One look at an order that is in doubt, or that somebody was submitting when he died."""
+        doubt = self._doubts.get(stored.id)
+        if doubt is None:
+            doubt = self._doubts[stored.id] = self._begin_doubt(stored)
+        if (left := doubt.next_at - monotonic()) > 0:
+            return left
+        try:
+            standing = self._played_back(stored)
+        except Diverged as diverged:
+            self._tell(own, stored, f"{self._why(stored)}; {diverged}")
+            return None
+        if standing is not None and (standing.unsent or standing.call is None):
+            return self._resume(own, stored, standing, None)
+        sight, records, words = self._look(own, stored, standing)
+        if isinstance(sight, Seen):
+            if standing is None or self._is_single(stored):
+                self._found(own, stored, sight, records)
+                return None
+            return self._resume(own, stored, standing, Reply(status=None, seen=sight), records)
+        if isinstance(sight, Absent):
+            if monotonic() >= doubt.believe_at:
+                return self._proven_absent(own, stored, standing, sight, records)
+            words = f"{sight.reason}, which proves nothing yet"
+            doubt.ends_at = max(doubt.ends_at, doubt.believe_at)
+        if stored.state == "submitting":
+            fields = {"doubt": str(epoch_ms())}
+            self._settle(own, stored, "lose", self._why(stored), done=False, fields=fields, records=records)
+            return self._next_look(own, replace(stored, state="unknown"), words)
+        return self._next_look(own, stored, words, records)
 
-    def _look_for(self, own: Ownership, stored: Stored) -> None:
-        """Look a doubtful order up until it is found or patience is over; then a person is told."""
-        ends_at = monotonic() + max(0.0, stored.doubt_ms / 1000 + self._settings.lookup_patience - epoch())
-        words, tries = "it was not looked up", 0
-        while True:
-            self._sleep(own, min(_BETWEEN_LOOK_UPS_S[min(tries, 3)], max(0.0, ends_at - monotonic())))
-            seen, records, words = self._look_up(own, stored)
-            if seen is not None:
-                self._found(own, stored, seen, records)
-                return
-            tries += 1
-            if monotonic() >= ends_at:
-                self._tell(own, stored, "tell", f"{stored.reason}; {words}", records)
-                return
+    def _begin_doubt(self, stored: Stored) -> _Doubt:
+        """How long to look for an order that another worker, or an earlier one, left in doubt.
+
+        What it was sending may leave until its send deadline, which is at most `send_within_s` from now. The lane's clock is
+        not asked: it may have jumped.
+        """
+        at = monotonic()
+        believe_at = at + self._sender.send_within_s + self._settings.settle
+        since_s = max(0.0, epoch() - stored.doubt_ms / 1000) if stored.doubt_ms and stored.state == "unknown" else 0.0
+        return _Doubt(believe_at, at + self._settings.lookup_patience - since_s)
+
+    def _why(self, stored: Stored) -> str:
+        if stored.state == "unknown":
+            return stored.reason
+        return "a worker ended while it was sending this order"
+
+    def _next_look(self, own: Ownership, stored: Stored, words: str, records: list[str] | None = None) -> float | None:
+        """When to look again; None when patience is over, and a person was told."""
+        doubt = self._doubts[stored.id]
+        left = doubt.ends_at - monotonic()
+        if left <= 0 and doubt.tries:
+            self._tell(own, stored, f"{self._why(stored)}; {words}", records)
+            return None
+        wait_s = min(_BETWEEN_LOOK_UPS_S[min(doubt.tries, 3)], max(0.0, left))
+        doubt.tries += 1
+        doubt.next_at = monotonic() + wait_s
+        return wait_s
+
+    def _is_single(self, stored: Stored) -> bool:
+        """Whether it is an entry that is one write at its broker."""
+        return not stored.order.is_exit and self._broker.capabilities.kinds.get(stored.order.kind) == "native"
+
+    def _played_back(self, stored: Stored) -> _Standing | None:
+        """Where the order's last attempt stands; None for a cancel or close, which is looked up by its effect.
+
+        Raises Diverged when the plan of today does not make the calls on record.
+        """
+        if stored.order.is_exit:
+            return None
+        attempt = last_attempt(self._ask(lambda: self._ledger.records(stored)))
+        if attempt is None or attempt.last_write < 0:
+            raise Diverged("there is no record of what was sent")
+        at = attempt.last_write
+        last = attempt.exchanges[at]
+        work = self._work_given(stored, attempt)
+        plan = self._broker.submit(work)
+        try:
+            asked = past_pauses(plan, play_back(plan, attempt.exchanges[:at]))
+            if not isinstance(asked, Call) or asked.digest() != last.digest:
+                raise Diverged(f"played back, the plan does not make the call on record for the step {last.step!r}")
+            first = not attempt.writes_before(at)
+            if last.reply is None:
+                return _Standing(attempt, work, asked, first, unsent=last.held)
+            if isinstance(past_pauses(plan, following(plan, last.reply)), Unknown):
+                return _Standing(attempt, work, asked, first)
+            return _Standing(attempt, work, None, first=False)
+        finally:
+            plan.close()
+
+    def _resume(self, own: Ownership, stored: Stored, standing: _Standing, reply: Reply | None,
+                records: list[str] | None = None) -> float | None:
+        """Go on with the plan where it stands: with this reply to the write in doubt, or by making it (again)."""
+        attempt, work = standing.attempt, standing.work
+        evidence = list(records or [])
+        if reply is not None and standing.call is not None:
+            evidence.append(reply_record(standing.call, reply, epoch_ms()))
+        run = Run(stored, stored.records, attempt.number, begun=True, evidence=evidence,
+                  write_left=not standing.first or reply is not None)
+        plan = self._broker.submit(work)
+
+        def start() -> Call | Pause | Outcome:
+            if standing.call is None:
+                return play_back(plan, attempt.exchanges[: attempt.last_write + 1])
+            asked = past_pauses(plan, play_back(plan, attempt.exchanges[: attempt.last_write]))
+            return asked if reply is None else following(plan, reply)
+
+        return self._go_on(own, run, lambda: self._sender.drive(own, run, plan, start, work))
+
+    def _proven_absent(self, own: Ownership, stored: Stored, standing: _Standing | None, absent: Absent,
+                       records: list[str]) -> float | None:
+        """Nothing of it is there: sent again while it is fresh, unless something of the order stands."""
+        self._log.warning("proven absent", order=stored.id, reason=absent.reason)
+        if standing is not None and not standing.first:
+            return self._resume(own, stored, standing, None, records)
+        reason = f"{self._why(stored)}; {absent.reason}"
+        if stored.expired and stored.state == "unknown":
+            self._last_words[stored.id] = reason
+            if records:
+                self._ask(lambda: self._ledger.keep_evidence(stored, records))
+            self._expire(own, stored)
+            return None
+        self._settle(own, stored, "retry", f"{reason}: it is sent again", done=False, records=records)
+        return 0.0
+
+    def _look(self, own: Ownership, stored: Stored,
+              standing: _Standing | None) -> tuple[Seen | Absent | None, list[str], str]:
+        """What one look-up saw, its calls and replies, and in words what it came to when it saw nothing."""
+        if not self._shows_our_ids:
+            self._shows_our_ids = self._ask(lambda: self._ledger.shows_our_ids(self._account.name))
+        if standing is not None:
+            work = standing.work
+        else:
+            attempt = last_attempt(self._ask(lambda: self._ledger.records(stored)))
+            work = self._work_given(stored, attempt) if attempt else self._work(stored, stored.counter)
+        work = replace(work, submitted_at=work.submitted_at or _moment(stored.submitted_ms), looked_at=now(),
+                       shows_our_ids=self._shows_our_ids)
+        if standing is None or standing.call is None or self._is_single(stored):
+            plan = self._broker.look_up(work)
+        else:
+            plan = self._broker.look_up_step(work, standing.call)
+        found = look_up(plan, self._session, lambda seconds: self._sender.sleep(own, seconds))
+        self._ask(lambda: note_our_ids(self._ledger, self._account, found[0]))
+        return found
 
     def _found(self, own: Ownership, stored: Stored, seen: Seen, records: list[str]) -> None:
         fields = {**seen_fields(stored, seen), "broker_status": seen.broker_status}
         found = f"found at the broker: {seen.broker_status}" + (f", {seen.reason}" if seen.reason else "")
-        if seen.broker_status == "rejected":
+        if seen.broker_status == "rejected" and not stored.order.is_exit:
             self._settle(own, stored, "reject", found, fields=fields, records=records, ended=True)
             return
-        self._settle(own, stored, "accept", found, fields=fields, records=records, ended=seen.all_ended,
-                     open_for_ms=None if seen.all_ended else _open_for_ms(stored))
+        ended = seen.all_ended or stored.order.is_exit
+        self._settle(own, stored, "accept", found, fields=fields, records=records, ended=ended,
+                     open_for_ms=None if ended else _open_for_ms(stored))
 
-    def _tell(self, own: Ownership, stored: Stored, event: str, reason: str, records: list[str] | None = None) -> None:
+    def _tell(self, own: Ownership, stored: Stored, reason: str, records: list[str] | None = None) -> None:
         self._log.error("told to a person: it may stand at the broker or not", order=stored.id, reason=reason)
+        event = "tell" if stored.state == "unknown" else "lose"
         self._settle(own, stored, event, reason, person=True, records=records or [])
-
-    def _look_up(self, own: Ownership, stored: Stored) -> tuple[Seen | None, list[str], str]:
-        """What one look-up saw, its calls and replies, and in words what it came to when it saw nothing."""
-        work = self._work(own, stored, stored.counter)
-        return look_up(self._broker.look_up(work), self._session, lambda seconds: self._sleep(own, seconds))
+        self._doubts.pop(stored.id, None)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _work(self, own: Ownership, stored: Stored, counter: int | str | None, *, with_targets: bool = True) -> Work:
+    def _work(self, stored: Stored, counter: int | str | None) -> Work:
         targets: tuple[Work, ...] = ()
-        if with_targets and stored.order.is_exit:
-            targets = tuple(self._work(own, each, each.counter, with_targets=False) for each in self._targets(stored))
+        if stored.order.is_exit:
+            targets = tuple(work_of(each, self._account, each.counter) for each in self._targets(stored))
         return work_of(stored, self._account, counter, targets)
 
+    def _work_given(self, stored: Stored, attempt: Attempt) -> Work:
+        """What the plan of an attempt on record was given."""
+        given = attempt.given
+        targets = tuple(replace(work_of(found, self._account, found.counter), broker_ids=dict(each["broker_ids"]))
+                        for each in given["targets"] if (found := self._load(each["id"])))
+        work = work_of(stored, self._account, given["counter"], targets)
+        return replace(work, ids=replace(work.ids, arming=int(given["arming"])), broker_ids=dict(given["broker_ids"]),
+                       submitted_at=_moment(given["submitted"]))
+
     def _targets(self, stored: Stored) -> list[Stored]:
-        """Our orders that a cancel or close concerns, newest first."""
+        """Our older orders that a cancel or close concerns, newest first."""
         order = stored.order
         found = [each for each in self._ask(lambda: self._ledger.open_orders(self._account.name))
-                 if not each.order.is_exit and each.id != stored.id]
+                 if not each.order.is_exit and each.rank < stored.rank]
         if order.ref:
             return [each for each in found if each.order.ref == order.ref][:1]
         if order.symbol:
             return [each for each in found if each.order.symbol and same_contract(each.order.symbol, order.symbol)]
         return []
 
-    def _evidence(self, call: Call, reply: Reply) -> list[str]:
-        at = _epoch_ms()
-        return ([] if call.write else [call_record(call, at)]) + [reply_record(call, reply, at)]
-
     def _load(self, order: str) -> Stored | None:
         return self._ask(lambda: self._ledger.load(self._account.name, order))
-
-    def _sleep(self, own: Ownership, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopping
-        if not own.holds():
-            raise LaneLost
-
-    def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the ledger until it answers: what was heard from a broker must not be lost because Redis is away."""
-        return ask_until_answered(question, self._stop, self._log)
-
-
-def ask_until_answered(question: Callable[[], T], stop: threading.Event, logger: Any) -> T:
-    """The answer of the ledger, however long it is away. While stopping, it is asked for two more seconds."""
-    wait_s, warned, ends_at = 0.05, False, None
-    while True:
-        try:
-            return question()
-        except LedgerAway as error:
-            if not warned:
-                logger.warning("the ledger is away; waiting for it", reason=str(error))
-                warned = True
-            if stop.is_set():
-                ends_at = ends_at or monotonic() + 2.0
-                if monotonic() > ends_at:
-                    raise Stopping from None
-            (threading.Event() if stop.is_set() else stop).wait(wait_s)
-            wait_s = min(1.0, wait_s * 2)
-
-
-def _next(plan: Plan, answer: Reply | None) -> Call | Pause | Outcome:
-    """What a plan asks for next, or what it came to."""
-    try:
-        asked: Call | Pause = plan.send(answer)
-        return asked
-    except StopIteration as done:
-        outcome: Outcome = done.value
-        return outcome
-
-
-def _not_sent(reason: str) -> Reply:
-    return Reply(status=None, fault=f"not sent: {reason}", not_executed=True)
 
 
 def work_of(stored: Stored, account: Account, counter: int | str | None, targets: tuple[Work, ...] = ()) -> Work:
     """What a plan is given for an order on record."""
-    submitted = datetime.fromtimestamp(stored.submitted_ms / 1000, UTC) if stored.submitted_ms else None
-    return Work(order=stored.order, account=account, ids=Ids(order_id=stored.id, counter=counter),
+    return Work(order=stored.order, account=account, ids=Ids(order_id=stored.id, counter=counter, arming=stored.arming),
                 broker_ids=stored.broker_ids, targets=targets,
-                created_at=datetime.fromtimestamp(stored.created_ms / 1000, UTC), submitted_at=submitted)
+                created_at=datetime.fromtimestamp(stored.created_ms / 1000, UTC),
+                submitted_at=_moment(stored.submitted_ms))
 
 
-def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) -> tuple[Seen | None, list[str], str]:
+def _moment(ms: int | None) -> datetime | None:
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+
+
+def note_our_ids(ledger: Ledger, account: Account, sight: Seen | Absent | None) -> None:
+    """Remember that this account's books show our own ids, from the first time that they did."""
+    if isinstance(sight, Seen) and sight.by_our_id and not ledger.shows_our_ids(account.name):
+        ledger.note_our_id(account.name)
+
+
+def look_up(plan: LookUp, session: Session,
+            sleep: Callable[[float], object]) -> tuple[Seen | Absent | None, list[str], str]:
     """Drive a look-up once. Reads only: it gives up, in words, where a call is held or cannot be sent."""
     records: list[str] = []
     answer: Reply | None = None
@@ -533,12 +533,12 @@ def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) ->
             heard = session.send(asked)
             if not isinstance(heard, Reply):
                 return None, records, f"it could not be looked up: {heard.reason}"
-            at = _epoch_ms()
-            records += [call_record(asked, at), reply_record(asked, heard, at)]
+            at = epoch_ms()
+            records += [call_record(asked, at, look=True), reply_record(asked, heard, at, look=True)]
             answer = heard
     except StopIteration as done:
-        seen: Seen | None = done.value
-        return seen, records, "" if seen else "the broker's books do not show it (which proves nothing)"
+        sight: Seen | Absent | None = done.value
+        return sight, records, "" if sight else "the broker's books do not show it (which proves nothing)"
     except (Stopping, LaneLost, LedgerAway):
         raise
     except Exception as error:
@@ -556,7 +556,3 @@ def _open_for_ms(stored: Stored) -> int | str:
     if order.time_in_force == "gtd" and order.expire_time:
         return max(0, int((order.expire_time - now()).total_seconds() * 1000)) + 60_000
     return DAY_MS
-
-
-def _epoch_ms() -> int:
-    return int(epoch() * 1000)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from bridge.errors import SettingsError
 from bridge.secret_refs import resolve
@@ -44,9 +44,60 @@ def _bind(text: str) -> str:
     return text.strip()
 
 
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where the ledger's servers are: `kind` single, sentinel or cluster.
+
+    `plain` is a URL of one server with the same log-in, database and options. For Sentinel, `hosts` are the Sentinels,
+    which know where the primary of `service` is; for Cluster, some of its nodes.
+    """
+
+    kind: str
+    plain: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+
+    def __repr__(self) -> str:
+        return f"RedisAddress({self.kind})"
+
+
+_REDIS_FORMS = ("redis://, rediss:// or unix:// (one server), redis+sentinel://HOST:PORT,…/SERVICE (or rediss+sentinel://), "
+                "redis+cluster://HOST:PORT,… (or rediss+cluster://)")
+
+
+def read_redis_url(text: str) -> RedisAddress:
+    """The parts of a BRIDGE_REDIS_URL. Raises ValueError in words, without the password."""
+    scheme, _, rest = text.partition("://")
+    base, _, kind = scheme.partition("+")
+    if scheme in ("redis", "rediss", "unix") and rest:
+        return RedisAddress("single", text)
+    if base not in ("redis", "rediss") or kind not in ("sentinel", "cluster"):
+        raise ValueError(f"must be one of {_REDIS_FORMS}")
+    rest, question, query = rest.partition("?")
+    place, _, path = rest.partition("/")
+    login, at, listed = place.rpartition("@")
+    hosts = tuple(_host(each, 26379 if kind == "sentinel" else 6379) for each in listed.split(","))
+    service, _, database = path.partition("/")
+    if kind == "cluster":
+        if path not in ("", "0"):
+            raise ValueError("names a database, but a cluster has only database 0")
+    elif not service or not re.fullmatch(r"\d{0,4}", database, re.ASCII):
+        raise ValueError("must name the service that the Sentinels watch: redis+sentinel://HOST:PORT,…/SERVICE or …/SERVICE/DB")
+    database = database or "0"
+    return RedisAddress(kind, f"{base}://{login}{at}placeholder:1/{database}{question}{query}", hosts,
+                        unquote(service) if kind == "sentinel" else "")
+
+
+def _host(text: str, port: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]@]+)(?::(\d{1,5}))?", text, re.ASCII)
+    if not found or int(found[2] or port) > 65535:
+        raise ValueError("must list its hosts as HOST:PORT,HOST:PORT")
+    return found[1].strip("[]"), int(found[2] or port)
+
+
 def _redis_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    if text:
+        read_redis_url(text)
     return text
 
 
@@ -71,7 +122,8 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("BRIDGE_REDIS_URL", "", _redis_url,
-            "the Redis or Valkey server (redis://, rediss://, unix://); unset: the embedded one in BRIDGE_DATA", True),
+            "the Redis or Valkey server (redis://, rediss://, unix://, redis+sentinel://, redis+cluster://); "
+            "unset: the embedded one in BRIDGE_DATA", True),
     Setting("BRIDGE_TEMPLATES", "templates", Path, "folder of the templates"),
     Setting("BRIDGE_ACCOUNTS", "accounts.yaml", Path, "file that names the accounts"),
     Setting("BRIDGE_SECRET", "", _secret,
@@ -87,6 +139,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BRIDGE_CALL_TIMEOUT", "10s", _seconds, "how long a call to a broker may take as a whole"),
     Setting("BRIDGE_LEASE", "20s", _seconds, "how long a worker owns a lane without renewing it"),
     Setting("BRIDGE_LOOKUP_PATIENCE", "10s", _seconds, "how long a doubtful order is looked up before a person is told"),
+    Setting("BRIDGE_SETTLE", "5s", _seconds,
+            "how long after its send deadline an order may still appear at a broker; before that its absence proves nothing"),
     Setting("BRIDGE_STEP_PATIENCE", "30s", _seconds, "how long a later step of an order is repeated before it is undone"),
     Setting("BRIDGE_SHUTDOWN_TIMEOUT", "4s", _seconds, "how long a process may take to stop"),
     Setting("BRIDGE_RETENTION", "90d", read_duration, "how long ended orders and alerts are kept"),
@@ -114,6 +168,7 @@ class Settings:
     call_timeout: float
     lease: float
     lookup_patience: float
+    settle: float
     step_patience: float
     shutdown_timeout: float
     retention: int
@@ -162,10 +217,11 @@ _KNOWN = {setting.name for setting in SETTINGS} | {"BRIDGE_PARENT_PID"}
 
 
 def mask_url(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.hostname or ""
-    netloc = f"{parts.username or ''}:***@{host}" + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=netloc))
+    """A URL without its passwords: that of the log-in, and those among its options."""
+    scheme, mark, rest = url.partition("://")
+    rest, question, query = rest.partition("?")
+    place, slash, path = rest.partition("/")
+    login, at, hosts = place.rpartition("@")
+    user, colon, _ = login.partition(":")
+    query = re.sub(r"([^&=]*password)=[^&]*", r"\1=***", query)
+    return f"{scheme}{mark}{user}{colon}{'***' if colon else ''}{at}{hosts}{slash}{path}{question}{query}"

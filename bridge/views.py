@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from bridge.call import Call, Reply
+from bridge.errors import DamagedRecord
 from bridge.numbers import dump_json, load_own_json
 from bridge.order import order_from_json
 
@@ -16,34 +18,72 @@ _MOST_TEXT = 65_536
 # -- records of calls --------------------------------------------------------------------------------------------------
 
 
-def call_record(call: Call, at_ms: int) -> str:
-    """A call as it is kept: what will be sent, without what the session adds."""
-    return dump_json({"at": at_ms, "call": call.to_json(), "digest": call.digest()})
+def begin_record(given: Mapping[str, Any], at_ms: int) -> str:
+    """That an attempt begins, with what its plan is given beside the order."""
+    return _sealed({"at": at_ms, "begin": given})
 
 
-def reply_record(call: Call, reply: Reply, at_ms: int) -> str:
-    """A reply as it is kept, under its call's digest."""
-    return dump_json({"at": at_ms, "digest": call.digest(), "reply": {
-        "status": reply.status, "text": reply.text[:_MOST_TEXT], "fault": reply.fault}})
+def call_record(call: Call, at_ms: int, *, look: bool = False) -> str:
+    """A call as it is kept: what will be sent, without what the session adds. `look`: of a look-up, not of the plan."""
+    return _sealed({"at": at_ms, "call": call.to_json(), "digest": call.digest(), **({"look": True} if look else {})})
+
+
+def reply_record(call: Call, reply: Reply, at_ms: int, *, held: bool = False, look: bool = False) -> str:
+    """A reply as it is kept, under its call's digest. `held`: nothing was done, and the plan does not hear of it."""
+    said: dict[str, Any] = {"status": reply.status, "text": reply.text[:_MOST_TEXT], "fault": reply.fault}
+    said |= {name: value for name, value in (("headers", dict(reply.headers)), ("not_executed", reply.not_executed),
+                                             ("held", held)) if value}
+    if (seen := reply.seen) is not None:
+        said["fault"] = said["fault"] or f"found by a look-up: {seen.broker_status}"
+        said["seen"] = {"broker_status": seen.broker_status, "broker_ids": dict(seen.broker_ids), "reason": seen.reason,
+                        "legs": [dict(leg) for leg in seen.legs]}
+    return _sealed({"at": at_ms, "digest": call.digest(), "reply": said, **({"look": True} if look else {})})
+
+
+def read_record(text: str) -> dict[str, Any]:
+    """A record as it was written. Raises DamagedRecord."""
+    checksum, _, body = text.partition(" ")
+    if checksum != _checksum(body):
+        raise DamagedRecord("a recorded call or reply is damaged: its checksum does not fit")
+    found: dict[str, Any] = load_own_json(body)
+    return found
+
+
+def _sealed(record: Mapping[str, Any]) -> str:
+    body = dump_json(record)
+    if not body.isascii():  # as the ledger keeps it
+        body = body.encode("utf-8", "backslashreplace").decode()
+    return f"{_checksum(body)} {body}"
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode('utf-8', 'backslashreplace')):08x}"
 
 
 def calls_view(records: Sequence[str]) -> list[dict[str, Any]]:
-    """Calls in order, each with its reply where there is one."""
+    """Calls in order, each with its reply where there is one. A damaged record is shown as what it is."""
     calls: list[dict[str, Any]] = []
     for record in records:
-        found = load_own_json(record)
+        try:
+            found = read_record(record)
+        except DamagedRecord as damaged:
+            calls.append({"operation": "", "fault": str(damaged), "reply": None})
+            continue
+        if "begin" in found:
+            continue
         at = _iso(found["at"])
         if "call" in found:
             calls.append({**found["call"], "at": at, "digest": found["digest"], "reply": None})
             continue
+        reply = {**{name: found["reply"][name] for name in ("status", "text", "fault")}, "at": at}
         for call in calls:
-            if call["digest"] == found["digest"] and call["reply"] is None:
-                call["reply"] = {**found["reply"], "at": at}
+            if call.get("digest") == found["digest"] and call["reply"] is None:
+                call["reply"] = reply
                 break
         else:
-            calls.append({"operation": "", "digest": found["digest"], "reply": {**found["reply"], "at": at}})
+            calls.append({"operation": "", "digest": found["digest"], "reply": reply})
     for call in calls:
-        call.pop("digest")
+        call.pop("digest", None)
     return calls
 
 

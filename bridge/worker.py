@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import structlog
 
 from bridge.broker import Broker
+from bridge.call import Seen
 from bridge.clock import monotonic
-from bridge.errors import LedgerAway
-from bridge.lane import Lane, LaneLost, Ownership, Stopping, ask_until_answered, look_up, work_of
+from bridge.errors import DamagedRecord, LedgerAway
+from bridge.lane import Lane, LaneLost, Ownership, Stopping, ask_until_answered, look_up, note_our_ids, work_of
 from bridge.ledger import Ledger
 from bridge.session import Login, Session
 from bridge.settings import Settings
@@ -24,6 +25,8 @@ _WAIT_S = 1.0
 """How long a lane waits for news at a time; also how long stopping may have to wait for it."""
 _TEND_EVERY_S = 10.0
 _STRAYS_EVERY_S = 5.0
+_SWEEP_AFTER_MS = 3000
+"""A receiver that lives completes an alert at once; TradingView's resend comes after 5 s."""
 _FOLLOWERS = 4
 
 log = structlog.get_logger("bridge.worker")
@@ -119,42 +122,57 @@ class Worker:
         follower = self._followers[hash(account.name) % len(self._followers)]
         lane = Lane(self.brokers[account.broker], self.ledger, session, self._settings, self.stop,
                     on_accepted=lambda order, due_in_s: follower.add(account, own, order, due_in_s))
-        newest, tended_at = "0", -_TEND_EVERY_S
+        newest, tended_at = "0-0", -_TEND_EVERY_S
         while not self.stop.is_set():
             if not own.holds():
                 raise LaneLost
-            wait_s, stands = self._pass(lane, own)
+            wait_s, newest = self._pass(lane, own, newest)
             if monotonic() - tended_at > _TEND_EVERY_S:
                 tended_at = monotonic()
-                self.ledger.retire(account.name)
-                for order in self.ledger.due_look_ups(account.name):
-                    follower.add(account, own, order, 0.0)
-            if wait_s is not None:
-                self.stop.wait(min(wait_s, _WAIT_S))
-            elif not stands:
-                newest = self.ledger.wait_after(account.name, newest, _WAIT_S)
+                self._tend(account, own, follower)
+            if not self.stop.is_set():
+                newest = self.ledger.wait_after(account.name, newest, _WAIT_S if wait_s is None else min(wait_s, _WAIT_S))
 
-    def _pass(self, lane: Lane, own: Ownership) -> tuple[float | None, bool]:
+    def _tend(self, account: Account, own: Ownership, follower: _Follower) -> None:
+        """What a lane's owner does now and then: forget what is old, look up what is due, complete what is half-written."""
+        self.ledger.retire(account.name)
+        for order in self.ledger.due_look_ups(account.name):
+            follower.add(account, own, order, 0.0)
+        sweep(self.ledger, account.name)
+
+    def _pass(self, lane: Lane, own: Ownership, newest: str) -> tuple[float | None, str]:
         """Handle the lane's orders in turn.
 
-        Returns the seconds to wait when one has to be looked at again (None: no need to), and whether any stood there.
+        Returns the seconds after which one has to be looked at again (None: no need to), and the newest entry that was
+        there. An order that keeps the lane's head is passed by cancels and closes only.
         """
         again: float | None = None
-        after, stands = "", False
+        after = ""
         while entries := self.ledger.lane(own.lease.account, after):
-            stands = True
             for entry, order in entries:
+                newest = max(newest, entry, key=_place)
                 if self.stop.is_set():
-                    return None, stands
+                    return None, newest
                 wait_s = self._handle(lane, own, entry, order)
                 if wait_s is not None and wait_s >= 0:
-                    return wait_s, stands  # it keeps the lane's head
+                    return self._pass_exits(lane, own, order, wait_s, again), newest
                 if wait_s is not None:  # it waits for its predecessor; others may pass
                     again = min(-wait_s, again or _WAIT_S)
             if again is None:
                 break  # what came meanwhile is seen from the head
             after = entries[-1][0]
-        return again, stands
+        return again, newest
+
+    def _pass_exits(self, lane: Lane, own: Ownership, head: str, wait_s: float, again: float | None) -> float:
+        """Handle the cancels and closes behind an order that keeps the lane's head."""
+        soonest = min(wait_s, again or wait_s)
+        for order in self.ledger.exits(own.lease.account):
+            if order == head or self.stop.is_set():
+                continue
+            wait = self._handle(lane, own, "", order)
+            if wait is not None:
+                soonest = min(soonest, abs(wait))
+        return soonest
 
     def _handle(self, lane: Lane, own: Ownership, entry: str, order: str) -> float | None:
         """Handle one order; one that cannot be handled is set aside for a person, so that the lane goes on."""
@@ -213,6 +231,21 @@ class Worker:
                     own.lost()
 
 
+def _place(entry: str) -> tuple[int, int]:
+    """Where an entry of a stream stands, to compare."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
+
+def sweep(ledger: Ledger, account: str) -> None:
+    """Complete the alerts of this home lane that a receiver left half-written when it died."""
+    try:
+        if done := ledger.sweep(account, _SWEEP_AFTER_MS):
+            log.warning("completed alerts that were left half-written", account=account, alerts=done)
+    except DamagedRecord as damaged:
+        log.error("told to a person: an alert cannot be completed", account=account, reason=str(damaged))
+
+
 class _Follower:
     """One look-up after each acceptance, off the lane: what the broker says of the order by now."""
 
@@ -257,7 +290,9 @@ class _Follower:
         if account.name not in self._sessions:
             self._sessions[account.name] = worker.session(account)
         plan = worker.brokers[account.broker].look_up(work_of(stored, account, stored.counter))
-        seen, records, words = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
+        sight, records, words = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
+        note_our_ids(worker.ledger, account, sight)
+        seen = sight if isinstance(sight, Seen) else None
         if seen is None:
             log.info("an accepted order was not seen yet", order=order, words=words)
         elif seen.broker_status == "rejected" or any(leg.get("broker_status") == "rejected" for leg in seen.legs):

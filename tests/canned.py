@@ -112,6 +112,11 @@ def _pocketful_book(path: str) -> Answer:
     """One of the two books cannot be read: so nothing is proven absent."""
     if "type=completed" in path:
         return Answer(503, {"Content-Type": "text/html"}, b"<html>later</html>")
+    return whole_books(path)
+
+
+def whole_books(path: str) -> Answer:
+    """Pocketful's books, both of them empty and complete."""
     return Answer.json({"data": {"orders": []}, "message": "", "status": "success"})
 
 
@@ -227,9 +232,11 @@ class CannedBroker:
         if answer.ends and answer.ends != "cut":
             self._end(connection, answer.ends)
             return False
-        size = len(answer.body) * answer.repeat
-        head = f"HTTP/1.1 {answer.status} Canned\r\n" + "".join(f"{name}: {each}\r\n" for name, each in answer.headers.items())
-        connection.sendall(f"{head}Content-Length: {size + 100 * bool(answer.ends)}\r\n\r\n".encode("latin-1"))
+        headers = dict(answer.headers)
+        if "Transfer-Encoding" not in headers:
+            headers["Content-Length"] = str(len(answer.body) * answer.repeat + 100 * bool(answer.ends))
+        lines = [f"HTTP/1.1 {answer.status} Canned", *(f"{name}: {each}" for name, each in headers.items()), "", ""]
+        connection.sendall("\r\n".join(lines).encode("latin-1"))
         for piece in _pieces(answer):
             connection.sendall(piece)
         return not answer.ends

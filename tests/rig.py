@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -18,9 +18,13 @@ from typing import Any
 from marshmallow import Schema
 
 from bridge.broker import Broker, Capabilities
-from bridge.call import Accepted, Call, Hold, LogIn, LookUp, Plan, Rejected, Reply, Seen, Token, Unknown
+from bridge.call import Absent, Accepted, Call, Hold, LogIn, LookUp, Plan, Rejected, Reply, Seen, Token, Unknown
+from bridge.lane import work_of
+from bridge.ledger import Ledger
 from bridge.order import Order
+from bridge.playback import following
 from bridge.record import Delivery, NewOrder, alert_id, order_id
+from bridge.views import begin_record, call_record, reply_record
 from bridge.work import Account, Budget, Credentials, Work
 
 
@@ -56,6 +60,8 @@ class ToyBroker(Broker):
     def _place(self, work: Work) -> Plan:
         for step in ("entry", "other") if work.order.kind == "oco" else ("entry",):
             reply = yield self._call(work, "place", work.ids.client_id("" if step == "entry" else step), step)
+            if reply.seen is not None:
+                reply = Reply.of({"id": reply.seen.broker_ids["order"]})
             if reply.not_executed or (reply.status == 400 and step == "other"):
                 if step == "other":
                     yield self._call(work, "cancel", work.ids.client_id(), "undo.entry")
@@ -72,11 +78,19 @@ class ToyBroker(Broker):
                     body={"id": client_id, "price": order.price}, assumed={"id": 1})
 
     def look_up(self, work: Work) -> LookUp:
+        return self._find(work, work.ids.order_id)
+
+    def look_up_step(self, work: Work, call: Call) -> LookUp:
+        return self._find(work, call.body["id"])
+
+    def _find(self, work: Work, client_id: str) -> LookUp:
         reply = yield Call(operation="find", method="GET", step="look_up", write=False, assumed={"status": "working"},
-                           url=f"{work.account.rest_url}/find/{work.ids.order_id}")
+                           url=f"{work.account.rest_url}/find/{client_id}")
+        if reply.status == 410:  # the whole book was looked through
+            return Absent(reason="the toy broker's complete book does not hold it")
         if reply.status != 200:
             return None
-        return Seen(broker_status=reply.json["status"], broker_ids={"order": "9"})
+        return Seen(broker_status=reply.json["status"], broker_ids={"order": "9"}, by_our_id=True)
 
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
         reply = yield Call(operation="login", method="POST", url=f"{account.rest_url}/login", step="login", write=False,
@@ -106,6 +120,7 @@ class ToyServer:
         self.placed: dict[str, Any] = {}
         self.find_status = "working"
         self.findable = True
+        self.book_is_complete = False
         self.logins = 0
         self.changed = threading.Condition()
         owner = self
@@ -142,7 +157,8 @@ class ToyServer:
             return self._say(handler, 200, {"token": f"t{self.logins}"})
         if handler.path.startswith("/find/"):
             known = self.findable and handler.path.removeprefix("/find/") in self.placed
-            return self._say(handler, 200, {"status": self.find_status}) if known else self._say(handler, 404, {})
+            missing = 410 if self.book_is_complete else 404
+            return self._say(handler, 200, {"status": self.find_status}) if known else self._say(handler, missing, {})
         word = self.script.popleft() if self.script else "ok"
         if callable(word):
             word = word()
@@ -231,3 +247,27 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
             raise AssertionError(f"not within {seconds} s: {condition}")
         pause.wait(0.01)
     return found
+
+
+def left_by_a_dead_worker(ledger: Ledger, server: ToyServer, order: str, replies: Sequence[Reply | None],
+                          account: str = "toy") -> None:
+    """What is on record when a worker died: its plan was driven with these replies; None: the write was about to leave."""
+    lease = ledger.take_lease(account, f"dead {order}", 1)
+    while lease is None:
+        lease = ledger.take_lease(account, f"dead {order}", 1)
+    stored = ledger.load(account, order)
+    assert stored is not None
+    work = work_of(stored, toy_account(server.url, account), None)
+    given = {"attempt": 1, "arming": 1, "counter": None, "broker_ids": {}, "submitted": None, "targets": []}
+    plan, asked, records = ToyBroker().submit(work), None, [begin_record(given, 1)]
+    for number, reply in enumerate([None, *replies]):
+        if number and reply is None:
+            break
+        if number:
+            records.append(reply_record(asked, reply, 1))
+        asked = following(plan, reply)
+        assert isinstance(asked, Call)
+        records.append(call_record(asked, 1))
+    assert ledger.submit(lease, stored, record=len(records), attempt=1, send_within_ms=1, client_order_id=order,
+                         counter=None, look_at_age=True, records=records)[0] == "ok"
+    ledger.release_lease(lease)

@@ -47,7 +47,7 @@ def rendered(template: str, alert: Mapping[str, Any] | str, now: str = NOW, **se
 
 def test_the_commands_are_those_of_this_version() -> None:
     assert set(COMMANDS) >= {"up", "receiver", "worker", "sandbox", "check", "parse", "render", "message", "send", "orders",
-                             "show", "alerts", "config"}
+                             "show", "resolve", "alerts", "config"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -17,7 +17,9 @@ Traps that cost money:
 - REST wants BUY / STOPMARKET / DAY, the WebSocket Buy / StopMarket / Day.
 - An ATM template (`strategy`) owns the exits of its entry; a stop or target of ours beside it would be a second one.
 - Older add-ons echo our `orderId` for no plain order and have no lifecycle: then only the id that placing gave, or an
-  OCO group's id, finds an order again; not found proves nothing.
+  OCO group's id, finds an order again; not found proves nothing. Only an account that has shown us one of our ids can
+  prove that an order is not there, and only when its lifecycle and the complete list of orders both deny it. The echo
+  inside an ATM order (`userData`) is no such showing: the older add-ons have that one too.
 """
 
 from __future__ import annotations
@@ -25,16 +27,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import OneOf
 
 from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, capability_faults
 from bridge.call import (
+    Absent,
     Accepted,
     Call,
     Hold,
@@ -129,9 +133,11 @@ _REFILL_S = 7.0  # docs.crosstrade.io/api/rate-limiting: a pause of about 7 seco
 _LONGEST_HOLD_S = 300.0
 _UNDO_LOOKS = 3
 _UNDO_PAUSE_S = 1.0
+_BOOK_REACHES = timedelta(days=1)
+"""How far back a list of orders is believed to be complete: NinjaTrader's own shows its session."""
 
 _RPC = {"place": "PlaceOrder", "cancel": "Cancel", "close": "ClosePosition", "lifecycle": "GetOrderLifecycle",
-        "orders": "ListOrders", "order": "GetOrder", "positions": "ListPositions"}
+        "orders": "ListOrders", "order": "GetOrder", "positions": "ListPositions", "account": "GetAccount"}
 """Our operations → the WebSocket's `api`. No flatten, no cancel of many: what is not here cannot be asked for."""
 
 # Our words → theirs, by transport (the place-order page: the table is REST, its example the WebSocket).
@@ -209,8 +215,8 @@ class CrossTrade(Broker):
     def submit(self, work: Work) -> Plan:
         """The plan of the order's kind. What cannot be expressed safely is refused before any call."""
         sketch = work.order.to_json()
-        for field, message in (*capability_faults(self, sketch), *self.refusals(sketch, work.account)):
-            return _refused(f"{field}: {message}")
+        for name, message in (*capability_faults(self, sketch), *self.refusals(sketch, work.account)):
+            return _refused(f"{name}: {message}")
         if work.order.kind == "close" and not work.order.symbol:
             return _refused("symbol: a close names its instrument; closing a whole account cannot be expressed")
         try:
@@ -226,7 +232,25 @@ class CrossTrade(Broker):
             return _see_cancel(work)
         if work.order.kind == "close":
             return _see_close(work)
-        return _see(work, "look_up")
+        return _see_entry(work)
+
+    def look_up_step(self, work: Work, call: Call) -> LookUp:
+        """One half of an OCO by its own id, and its withdrawal by the half's end."""
+        if call.undoes:
+            return _see_undo(work, call)
+        return _see_step(work, call) if call.operation == "place" else self.look_up(work)
+
+    def warm(self, account: Account) -> Call | None:
+        """REST: the list of addresses, which needs no NinjaTrader. WebSocket: one account, the cheapest remote call.
+
+        Over the socket a call is asked, not the page's `ping`: what answers a ping, if anything does, is documented
+        nowhere, and only an answer shows that the other side is still there.
+        """
+        if account.transport == "websocket":
+            return _call(account, "account", "warm", "", {}, {"name": account.account, "success": True})
+        return Call(operation="endpoints", method="GET", url=f"{account.rest_url}{_PREFIX}/_endpoints", step="warm",
+                    write=False, headers={"Content-Type": "application/json"},
+                    assumed={"endpoints": [], "success": True})
 
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
         """The token is the trader's own and never changes, so nothing is asked."""
@@ -292,50 +316,66 @@ def _plain(work: Work) -> Plan:
 
 
 def _oco(work: Work) -> Plan:
-    """Two orders sharing an OCO id. When the second is refused the first is undone."""
-    one, two = _pieces(work)
+    """Two orders sharing an OCO id. When the second is refused the first is undone.
+
+    What it asks follows from the order and the replies alone, not from what is known of it by now, so that it can be
+    played back.
+    """
+    one, two = _pieces(replace(work, broker_ids={}))
     call = _place_call(work, one)
     first = _placed(call, (yield call))
     if not isinstance(first, Accepted):
         return first
     one = replace(one, broker_id=first.broker_ids["order"])
+    ids = {"order": one.broker_id, "oco": one.oco_id}
+    if first.broker_status in _ENDS:  # of an OCO that has come to its end, the other half is not wanted any more
+        why = f"the other half was not placed, for the first was {first.broker_status} by then"
+        return (yield from _first_alone(work, one, {**ids, "other": ""}, why, None))
     call = _place_call(work, two)
     second = _placed(call, (yield call))
-    ids = {"order": one.broker_id, "oco": one.oco_id}
     if isinstance(second, Rejected):
         return (yield from _undo_first(work, one, ids, second.reason))
     if isinstance(second, Unknown):
         return Unknown(reason=f"the first half stands ({one.broker_id}), the other half is in doubt: {second.reason}",
                        broker_ids={**ids, **({"other": second.broker_ids["order"]} if second.broker_ids else {})})
     leg = {"role": "other", "client_order_id": two.client_id, "broker_id": second.broker_ids["order"]}
+    leg |= {"broker_status": second.broker_status} if second.broker_status else {}
+    ended = f"the other half was {second.broker_status} by then" if second.broker_status in _ENDS else ""
     return Accepted(broker_ids={**ids, "other": second.broker_ids["order"]}, legs=(leg,),
-                    reason=_joined(first.reason, second.reason))
+                    broker_status=first.broker_status, reason=_joined(first.reason, second.reason, ended))
 
 
 def _undo_first(work: Work, first: _Piece, ids: Mapping[str, str], why: str) -> Plan:
-    """Take the first half back, and read its end: what filled meanwhile is not undone, but stands with an alarm."""
+    """Take the first half back, and read its end."""
     call = _cancel_call(work.account, first.broker_id, "undo.entry")
     undone = _withdrawn(call, (yield call))
-    refused = f"the other half was refused: {why}"
-    alone = {**ids, "other": ""}
+    return (yield from _first_alone(work, first, {**ids, "other": ""}, f"the other half was refused: {why}", undone))
+
+
+def _first_alone(work: Work, first: _Piece, ids: Mapping[str, str], why: str,
+                 undone: Accepted | Rejected | Unknown | None) -> Plan:
+    """What became of a first half without its other: what filled meanwhile is not undone, but stands with an alarm.
+
+    `undone` is the answer to taking it back; None where it had ended before.
+    """
     last = None
     for attempt in range(_UNDO_LOOKS):
         if attempt:
             yield Pause(seconds=_UNDO_PAUSE_S)
-        last = (yield from _sights(work.account, (first,), "undo.entry"))["entry"]
+        last = (yield from _look(work.account, (first,), "undo.entry")).found["entry"]
         if last and last.traded:
-            return Accepted(broker_ids=alone, broker_status=last.status, reason=refused,
+            return Accepted(broker_ids=ids, broker_status=last.status, reason=why,
                             alarm=f"the first half ({first.broker_id}) was filled before it could be taken back, and "
                                   "its position has no second half: look at it now")
         if last and last.status in _ENDS:
-            return Rejected(reason=f"{refused}; the first half was taken back ({last.status})")
+            return Rejected(reason=f"{why}; the first half {'was taken back' if undone else 'ended'} ({last.status})")
         if last and isinstance(undone, Rejected):
-            return Accepted(broker_ids=alone, broker_status=last.status, reason=refused,
+            return Accepted(broker_ids=ids, broker_status=last.status, reason=why,
                             alarm=f"the first half ({first.broker_id}) stands alone, for taking it back was refused "
                                   f"too: {undone.reason}")
     seen = f"last seen {last.status}" if last else "its end could not be seen"
-    doubt = "" if isinstance(undone, Accepted) else f" ({undone.reason})"
-    return Unknown(reason=f"{refused}; taking back the first half ({first.broker_id}){doubt}: {seen}", broker_ids=alone)
+    doubt = f" ({undone.reason})" if isinstance(undone, Rejected | Unknown) else ""
+    return Unknown(reason=f"{why}; taking back the first half ({first.broker_id}){doubt}: {seen}", broker_ids=ids)
 
 
 def _oso(work: Work) -> Plan:
@@ -349,7 +389,7 @@ def _oso(work: Work) -> Plan:
 
 def _cancel(work: Work) -> Plan:
     """Withdraw every target that still works. One refusal does not keep the others from being withdrawn."""
-    tally = _Tally()
+    tally = _Tally(knows_our_ids=work.shows_our_ids)
     for target in work.targets:
         yield from _withdraw(target, tally, look_first=True)
     if by_hand := work.order.options.get("orderId"):
@@ -365,8 +405,12 @@ def _cancel(work: Work) -> Plan:
 
 
 def _close(work: Work) -> Plan:
-    """Withdraw our own orders on the instrument, then close its whole position, whatever became of the first part."""
-    tally = _Tally()
+    """Withdraw our own orders on the instrument, then close its whole position, whatever became of the first part.
+
+    Nothing is read before the close is sent: an order in doubt is withdrawn by our own id, which an older add-on does
+    not know; only after the close is it looked for, and withdrawn by its broker's id when it is found to work.
+    """
+    tally = _Tally(knows_our_ids=work.shows_our_ids)
     for target in work.targets:
         yield from _withdraw(target, tally, look_first=False)
     call = _close_call(work.account, str(work.order.symbol or ""))
@@ -374,6 +418,7 @@ def _close(work: Work) -> Plan:
     nothing_open = isinstance(verdict, Rejected) and _NONE_OPEN in _said(found).casefold()
     if verdict is None or nothing_open:
         yield from _read_ends(tally, legs_too=False)
+        yield from _withdraw_late(tally)
     alarm = f"an order of ours may still rest on {work.order.symbol}: {tally.left()}" if tally.left() else ""
     if verdict is None or nothing_open:
         nothing = "nothing open" if nothing_open or found.get("closedPositions") == [] else ""
@@ -386,18 +431,24 @@ def _close(work: Work) -> Plan:
 # Withdrawing.
 
 
+@dataclass(slots=True, kw_only=True)
 class _Tally:
-    """What became of the orders to withdraw, in words for the trader. `asked`: those whose end is still to be read."""
+    """What became of the orders to withdraw, in words for the trader.
 
-    def __init__(self) -> None:
-        self.done = 0
-        self.notes: list[str] = []
-        self.refused: dict[str, str] = {}
-        self.doubtful: dict[str, str] = {}
-        self.unseen: dict[str, str] = {}
-        self.alarms: list[str] = []
-        self.asked: list[Work] = []
-        self.seen: dict[str, Seen] = {}
+    `asked`: those whose end is still to be read. `unseen`: those that a cancel by our own id did not find, which says
+    something only where the add-on `knows_our_ids`. `working`: our id → the broker's id of what was last seen to work.
+    """
+
+    knows_our_ids: bool
+    done: int = 0
+    notes: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
+    working: dict[str, str] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
+    asked: list[Work] = field(default_factory=list)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     def count(self, name: str, verdict: Accepted | Rejected | Unknown) -> None:
         """One order's answer."""
@@ -412,7 +463,8 @@ class _Tally:
 
     def left(self) -> str:
         """What a person has to look at."""
-        return _joined(*self.refused.values(), *self.doubtful.values(), *self.unseen.values(), *self.alarms)
+        unseen = () if self.knows_our_ids else self.unseen.values()
+        return _joined(*self.refused.values(), *self.doubtful.values(), *unseen, *self.alarms)
 
     def ended(self, target: Work, seen: Seen) -> None:
         """A target's end was seen: no doubt and no refusal is left of it."""
@@ -424,11 +476,11 @@ class _Tally:
 
 
 def _withdraw(target: Work, tally: _Tally, *, look_first: bool) -> Generator[Call | Pause, Any, None]:
-    """Cancel each half that has not ended. A close does not stop to look at what it has the broker's id of."""
+    """Cancel each half that has not ended."""
     pieces = _pieces(target)
-    sights: dict[str, _Sight | None] = dict.fromkeys(piece.role for piece in pieces)
-    if look_first or not all(piece.broker_id for piece in pieces):
-        sights = yield from _sights(target.account, pieces, f"look_up.{target.ids.client_id()}")
+    sights: Mapping[str, _Sight | None] = dict.fromkeys(piece.role for piece in pieces)
+    if look_first:
+        sights = (yield from _look(target.account, pieces, f"look_up.{target.ids.client_id()}")).found
     if seen := _seen(pieces, sights):
         tally.seen[target.ids.order_id] = seen
     for piece in pieces:
@@ -446,13 +498,35 @@ def _withdraw(target: Work, tally: _Tally, *, look_first: bool) -> Generator[Cal
     tally.asked.append(target)
 
 
+def _withdraw_late(tally: _Tally) -> Generator[Call | Pause, Any, None]:
+    """Withdraw, by the broker's id, what our own id did not reach and what was found to work all the same."""
+    again = []
+    for target in tally.asked:
+        for piece in _pieces(target):
+            name, order_id = piece.client_id, tally.working.get(piece.client_id, "")
+            open_case = name in tally.unseen or name in tally.refused or name in tally.doubtful
+            if piece.broker_id or not open_case or order_id in ("", name):
+                continue
+            call = _cancel_call(target.account, order_id, f"cancel.{name}.late")
+            verdict = _withdrawn(call, (yield call))
+            for settled in (tally.unseen, tally.refused, tally.doubtful):
+                settled.pop(name, None)
+            tally.count(name, verdict)
+            again += [target] if target not in again else []
+    tally.asked = again
+    yield from _read_ends(tally, legs_too=False)
+
+
 def _read_ends(tally: _Tally, *, legs_too: bool) -> Generator[Call | Pause, Any, None]:
     """How the withdrawn orders ended: one may have been filled before the cancel reached it."""
     for target in tally.asked:
         name, pieces = target.ids.client_id(), _pieces(target)
         seen = tally.seen.get(target.ids.order_id)
         if not (seen and seen.ended):
-            found = _seen(pieces, (yield from _sights(target.account, pieces, f"end.{name}", ended=True)))
+            sights = (yield from _look(target.account, pieces, f"end.{name}", ended=True)).found
+            tally.working |= {piece.client_id: sight.broker_id for piece in pieces
+                              if (sight := sights[piece.role]) and sight.status not in _ENDS}
+            found = _seen(pieces, sights)
             tally.seen |= {target.ids.order_id: found} if found else {}
             seen = found or seen
             if found and found.ended:
@@ -482,23 +556,35 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
-    """What was seen of a piece. `traded`: some of it was filled, however it ended."""
+    """What was seen of a piece. `traded`: some of it was filled, however it ended. `by_our_id`: shown under our id."""
 
     status: str
     broker_id: str
     traded: bool
     reason: str = ""
+    by_our_id: bool = False
 
 
-_Sights = Generator[Call | Pause, Any, "dict[str, _Sight | None]"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What one look came to, by role. `denied`: every book was read soundly and wholly, and none knows the piece."""
+
+    found: Mapping[str, _Sight | None]
+    denied: frozenset[str] = frozenset()
 
 
-def _pieces(work: Work) -> tuple[_Piece, ...]:
-    """The one or two orders that a work is at the broker. An empty id `other`: the second half was refused."""
+_Looking = Generator[Call | Pause, Any, _Looked]
+
+
+def _pieces(work: Work, *, both: bool = False) -> tuple[_Piece, ...]:
+    """The one or two orders that a work is at the broker.
+
+    An empty id `other`: the second half was refused, and is left out unless `both` are asked for.
+    """
     order, ids, known = work.order, work.ids, work.broker_ids
     oco_id = ids.client_id("oco") if order.kind == "oco" else ""
     entry = _piece("entry", order, ids.client_id(), known.get("order", ""), oco_id)
-    if order.kind != "oco" or order.other is None or known.get("other") == "":
+    if order.kind != "oco" or order.other is None or (known.get("other") == "" and not both):
         return (entry,)
     return entry, _piece("other", order.other, ids.client_id("other"), known.get("other", ""), oco_id)
 
@@ -509,53 +595,140 @@ def _piece(role: str, what: Order | Leg, client_id: str, broker_id: str, oco_id:
                   time_in_force=what.time_in_force or "day")
 
 
-def _see(work: Work, step: str) -> LookUp:
+def _see_entry(work: Work) -> LookUp:
+    """An order by our own ids, as a whole: half an OCO is neither seen nor absent."""
     pieces = _pieces(work)
-    return _seen(pieces, (yield from _sights(work.account, pieces, step)))
+    looked = yield from _look(work.account, pieces, "look_up")
+    return _seen(pieces, looked.found) or _absent(work, pieces, looked)
+
+
+def _see_step(work: Work, call: Call) -> LookUp:
+    """One half of an OCO, by the id that its own call gave it."""
+    halves = _pieces(work, both=True)
+    piece = next((half for half in halves if half.role == call.step), halves[0])
+    piece = replace(piece, client_id=str(_field(call, "orderId") or piece.client_id),
+                    oco_id=str(_field(call, "ocoId") or ""))
+    looked = yield from _look(work.account, (piece,), f"look_up.{call.step}", family=(piece, *halves))
+    if (sight := looked.found[piece.role]) is None:
+        return _absent(work, (piece,), looked)
+    ids = {"order": sight.broker_id} if sight.broker_id else {}
+    return Seen(broker_status=sight.status, broker_ids=ids | ({"oco": piece.oco_id} if piece.oco_id else {}),
+                reason=sight.reason, by_our_id=sight.by_our_id)
+
+
+def _see_undo(work: Work, call: Call) -> LookUp:
+    """The withdrawal of a first half is seen by the half's end."""
+    piece = replace(_pieces(work, both=True)[0], broker_id=_cancelled_id(call))
+    sight = (yield from _look(work.account, (piece,), f"look_up.{call.step}")).found["entry"]
+    if sight is None:
+        return None
+    if sight.status not in _ENDS:
+        return Absent(reason=f"the first half ({piece.broker_id}) still works; cancelling it again can only reduce")
+    return Seen(broker_status=sight.status, broker_ids={"order": piece.broker_id}, reason=sight.reason,
+                by_our_id=sight.by_our_id)
+
+
+def _absent(work: Work, pieces: tuple[_Piece, ...], looked: _Looked) -> Absent | None:
+    """Proof that none of the pieces is there: only from an account that has shown us an id of ours, and in its day.
+
+    A piece that the broker gave an id for was there once, whatever the books say now.
+    """
+    names = " and ".join(piece.client_id for piece in pieces)
+    if not _keeps_our_ids(work, work) or not all(each.role in looked.denied and not each.broker_id for each in pieces):
+        return None
+    return Absent(reason=f"neither the lifecycle nor the complete list of orders knows {names}")
+
+
+def _keeps_our_ids(work: Work, target: Work) -> bool:
+    """Whether this account's books would show `target` if it had been placed."""
+    if work.looked_at is None or not work.shows_our_ids:
+        return False
+    return abs(work.looked_at - (target.submitted_at or target.created_at)) <= _BOOK_REACHES
 
 
 def _see_cancel(work: Work) -> LookUp:
-    """A cancel is seen by its effect: everything that it was to withdraw has ended."""
-    ends: list[Mapping[str, Any]] = []
-    for target in work.targets:
-        seen = yield from _see(target, f"look_up.{target.ids.client_id()}")
-        if not isinstance(seen, Seen) or not seen.ended:
-            return None
-        ends.append({"role": "target", "order_id": target.ids.order_id, "broker_status": seen.broker_status})
-    if by_hand := work.order.options.get("orderId"):
-        piece = _Piece(role="entry", client_id=str(by_hand), broker_id=str(by_hand))
-        sight = (yield from _sights(work.account, (piece,), f"look_up.{by_hand}"))["entry"]
-        if sight is None or sight.status not in _ENDS:
-            return None
-        ends.append({"role": "target", "broker_id": str(by_hand), "broker_status": sight.status})
-    return Seen(broker_status="canceled", legs=tuple(ends), reason="what it withdraws has ended") if ends else None
+    """A cancel is seen by its effect: everything that it was to withdraw has ended.
+
+    What still works, or is certainly not in the books, may be cancelled again: that can only reduce.
+    """
+    legs: list[Mapping[str, Any]] = []
+    missing, unclear, by_our_id = "", False, False
+    wanted = [(_pieces(target), target, {"order_id": target.ids.order_id}) for target in work.targets]
+    if by_hand := str(work.order.options.get("orderId", "")):
+        piece = _Piece(role="entry", client_id=by_hand, broker_id=by_hand)
+        wanted.append(((piece,), work, {"broker_id": by_hand}))
+    for pieces, target, name in wanted:
+        looked = yield from _look(work.account, pieces, f"look_up.{pieces[0].client_id}")
+        for piece in pieces:
+            if (sight := looked.found[piece.role]) and sight.status not in _ENDS:
+                return Absent(reason=f"{piece.client_id} still works; cancelling it again can only reduce")
+            certain = piece.role in looked.denied and (piece.broker_id or _keeps_our_ids(work, target))
+            missing = missing or (piece.client_id if certain else "")
+            unclear = unclear or not (sight or certain)
+        if seen := _seen(pieces, looked.found):
+            by_our_id = by_our_id or (seen.by_our_id and target is not work)
+            legs.append({"role": "target", **name, "broker_status": seen.broker_status})
+    if unclear:
+        return None
+    if missing or not wanted:
+        words = f"{missing} is in none of the books" if missing else "there was nothing to withdraw"
+        return Absent(reason=f"{words}; cancelling again can only reduce")
+    return Seen(broker_status="canceled", legs=tuple(legs), reason="what it withdraws has ended",
+                by_our_id=by_our_id)
 
 
 def _see_close(work: Work) -> LookUp:
-    """A close is seen by its effect: no position on the instrument, and no order that works on it."""
-    symbol = str(work.order.symbol or "")
-    for operation, path, args, is_over in (
-            ("positions", "/positions", {}, _is_flat),
-            ("orders", "/orders?activeOnly=true", {"activeOnly": True}, _has_ended)):
+    """A close is seen by its effect: no position on the instrument, and no order of ours that works on it.
+
+    The orders are read first: one that fills in between then shows as a position.
+    """
+    symbol, still, unclear = str(work.order.symbol or ""), "", False
+    for operation, path, args in (("orders", "/orders?activeOnly=true", {"activeOnly": True}),
+                                  ("positions", "/positions", {})):
         reply = yield _call(work.account, operation, f"look_up.{operation}", path, args,
                             {operation: [], "success": True})
-        found = _fields_of(reply)
-        rows = found.get(operation, found.get("data"))
-        if not _is_2xx(reply) or found.get("success") is not True or not isinstance(rows, list):
+        rows = _whole_list(reply, operation)
+        if rows is None:
             return None
         for row in rows:
-            if not isinstance(row, Mapping) or (_may_be(row.get("instrument"), symbol) and not is_over(row)):
-                return None
-    return Seen(broker_status="filled", reason="nothing is open there and no order works on it")
+            there = _is_on(row.get("instrument"), symbol)
+            over = _is_flat(row) if operation == "positions" else _has_ended(row) or not _may_be_ours(row, work.targets)
+            if over or there is False:
+                continue
+            if there is None or (operation == "orders" and _state(row.get("orderState")) is None):
+                unclear = True
+            else:
+                still = still or ("a position is open" if operation == "positions" else "an order of ours works")
+    if still:
+        return Absent(reason=f"{still} on {symbol}; closing again can only reduce")
+    return None if unclear else Seen(broker_status="filled", reason="nothing is open there and no order of ours works")
 
 
-def _may_be(instrument: object, symbol: str) -> bool:
-    """Whether a row may be of the contract `symbol`: one that cannot be read is not counted as another contract."""
+def _is_on(instrument: object, symbol: str) -> bool | None:
+    """Whether a row is of the contract `symbol`; None for one that cannot be told."""
     wanted = contract_of(symbol)
-    if not isinstance(instrument, str) or wanted is None:
-        return True
+    if not isinstance(instrument, str) or not instrument.strip() or wanted is None:
+        return None
     found = contract_of(instrument)
-    return found == wanted if found else instrument.strip().upper().startswith(wanted[0])
+    if found is None:
+        return None if instrument.strip().upper().startswith(wanted[0]) else False
+    return found == wanted
+
+
+def _may_be_ours(row: Mapping[str, Any], targets: Iterable[Work]) -> bool:
+    """Whether an order may be one of `targets`, or an exit that an ATM template placed for one of them.
+
+    Of an order that has no broker's id yet every order of its side and type may be the one.
+    """
+    for target in targets:
+        for piece in _pieces(target):
+            named = {piece.client_id, piece.broker_id} - {""}
+            in_group = bool(piece.oco_id) and row.get("ocoId") == piece.oco_id
+            if in_group or named & set(_ids_of(row)) or (not piece.broker_id and _alike(row, piece)):
+                return True
+        if target.order.kind == "oso" and row.get("ownerStrategy") == target.order.options.get("strategy"):
+            return True
+    return False
 
 
 def _is_flat(row: Mapping[str, Any]) -> bool:
@@ -566,29 +739,79 @@ def _has_ended(row: Mapping[str, Any]) -> bool:
     return _state(row.get("orderState")) in _ENDS
 
 
-def _sights(account: Account, pieces: tuple[_Piece, ...], step: str, *, ended: bool = False) -> _Sights:
+def _look(account: Account, pieces: tuple[_Piece, ...], step: str, *, family: tuple[_Piece, ...] = (),
+          ended: bool = False) -> _Looking:
     """Each piece by its lifecycle, then in the list of orders, then by the broker's own id.
 
-    `ended`: rendering is to assume that they have ended, not that they work.
+    `family`: all pieces of the order, where `pieces` are not all. `ended`: rendering is to assume that they have ended,
+    not that they work.
     """
     sights: dict[str, _Sight | None] = {}
+    denied: set[str] = set()
     for piece in pieces:
         call = _lifecycle_call(account, piece, f"{step}.{piece.role}.lifecycle", "Cancelled" if ended else "Working")
-        sights[piece.role] = _lifecycle_sight(piece, (yield call))
+        reply = yield call
+        sights[piece.role] = _lifecycle_sight(piece, reply)
+        denied |= {piece.role} if _denies(piece.client_id, reply) else set()
     if all(sights.values()):
-        return sights
+        return _Looked(found=sights)
     reply = yield _call(account, "orders", f"{step}.orders", "/orders?activeOnly=false", {"activeOnly": False},
                         {"orders": [], "success": True})
-    found = _fields_of(reply)
-    rows = found.get("orders", found.get("data"))
+    rows, whole = _rows(reply, "orders"), _whole_list(reply, "orders")
     for piece in pieces:
-        if sights[piece.role] is None and _is_2xx(reply) and isinstance(rows, list):
+        if sights[piece.role] is None and rows is not None:
             sights[piece.role] = _row_sight(_row_of(piece, rows), piece)
+        if whole is None or any(_may_be_piece(row, piece, family or pieces) for row in whole):
+            denied.discard(piece.role)
         if sights[piece.role] is None and piece.broker_id:
             one = yield _order_call(account, piece.broker_id, f"{step}.{piece.role}.order")
             row = _fields_of(one)
             sights[piece.role] = _row_sight(row if _is_2xx(one) and row.get("success") is not False else None, piece)
-    return sights
+            denied -= set() if _denies(piece.broker_id, one) else {piece.role}
+    return _Looked(found=sights, denied=frozenset(role for role in denied if sights[role] is None))
+
+
+def _denies(order_id: str, reply: Reply) -> bool:
+    """Whether a read of one order says, in so many words, that there is no such order.
+
+    Neither an older add-on's "Unknown API command" nor a time-out, an unknown account or a timeline in which our
+    attempt stands without a state says so.
+    """
+    found, said = _fields_of(reply), _said(_fields_of(reply)).casefold()
+    if found.get("success") is True:
+        nameless = all(found.get(name) in (None, "", order_id) for name in ("orderId", "originalOrderId"))
+        return _is_2xx(reply) and found.get("events") == [] and found.get("count") in (None, 0) and nameless
+    if not (_is_2xx(reply) or reply.status == 400) or not _no_yes(found) or not isinstance(found.get("error"), str):
+        return False
+    about = said.replace(order_id.casefold(), "")
+    return bool(_NO_SUCH_ORDER.search(about)) and not _DOUBT.search(about) and not _NOT_OF_AN_ORDER.search(about)
+
+
+def _rows(reply: Reply, name: str) -> list[object] | None:
+    """The rows of a list, flat or under `data`."""
+    found = _fields_of(reply)
+    rows = found.get(name, found.get("data"))
+    return rows if _is_2xx(reply) and isinstance(rows, list) else None
+
+
+def _whole_list(reply: Reply, name: str) -> list[Mapping[str, Any]] | None:
+    """The rows of a list that was read soundly and is complete, else None."""
+    found, rows = _fields_of(reply), _rows(reply, name)
+    if rows is None or found.get("success") is not True or found.get("partial") or found.get("nextCursor"):
+        return None
+    sound = [row for row in rows if isinstance(row, Mapping)]
+    if name == "orders":
+        sound = [row for row in sound if any(_ids_of(row))]
+    return sound if len(sound) == len(rows) and found.get("count") in (None, len(rows)) else None
+
+
+def _may_be_piece(row: Mapping[str, Any], piece: _Piece, family: tuple[_Piece, ...]) -> bool:
+    """Whether a row names the piece in any way, or stands in its OCO group and is plainly none of its siblings."""
+    if {piece.client_id, piece.broker_id} - {""} & set(_ids_of(row)):
+        return True
+    siblings = [each for each in family if each.role != piece.role]
+    in_group = bool(piece.oco_id) and row.get("ocoId") == piece.oco_id
+    return in_group and not any(_alike(row, each) for each in siblings)
 
 
 def _lifecycle_sight(piece: _Piece, reply: Reply) -> _Sight | None:
@@ -611,8 +834,8 @@ def _lifecycle_sight(piece: _Piece, reply: Reply) -> _Sight | None:
         for word in ("fill", "execution"))
     order_id = found.get("orderId")
     broker_id = piece.broker_id or (order_id if isinstance(order_id, str) and _usable(order_id) else "")
-    return _Sight(status=_with_fills(status, traded), broker_id=broker_id, traded=traded,
-                  reason=_why(status, event))
+    return _Sight(status=_with_fills(status, traded), broker_id=broker_id, traded=traded, reason=_why(status, event),
+                  by_our_id=True)
 
 
 def _row_of(piece: _Piece, rows: Iterable[object]) -> Mapping[str, Any] | None:
@@ -636,10 +859,13 @@ def _alike(row: Mapping[str, Any], piece: _Piece) -> bool:
             and _letters(row.get("orderType")) == _letters(_TYPES["rest"].get(piece.type)))
 
 
+_ID_FIELDS = ("id", "orderId", "originalOrderId", "name")
+
+
 def _ids_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """Every place where an add-on has been seen to give an order's id."""
-    for name in ("id", "orderId", "originalOrderId", "automatedTradingOrderId", "name"):
-        if isinstance(value := row.get(name), str):
+    """Every place where an add-on has been seen to give an order's id; the last two for an ATM's orders only."""
+    for name in (*_ID_FIELDS, "automatedTradingOrderId"):
+        if isinstance(value := row.get(name), str) and value:
             yield value
     if isinstance(data := row.get("userData"), str):
         yield from re.findall(r"<AutomatedTradingOrderId>\s*([^<\s]+)\s*</AutomatedTradingOrderId>", data)
@@ -652,8 +878,8 @@ def _row_sight(row: Mapping[str, Any] | None, piece: _Piece) -> _Sight | None:
     traded = status in ("partially_filled", "filled") or (isinstance(filled, int | Decimal) and filled > 0)
     candidates = (piece.broker_id, row.get("id"), row.get("orderId"))
     broker_id = next((value for value in candidates if isinstance(value, str) and _usable(value)), "")
-    return _Sight(status=_with_fills(status, traded), broker_id=broker_id, traded=traded,
-                  reason=_why(status, row))
+    return _Sight(status=_with_fills(status, traded), broker_id=broker_id, traded=traded, reason=_why(status, row),
+                  by_our_id=any(row.get(name) == piece.client_id for name in _ID_FIELDS))
 
 
 def _why(status: str, told: Mapping[str, Any]) -> str:
@@ -688,7 +914,8 @@ def _seen(pieces: tuple[_Piece, ...], sights: Mapping[str, _Sight | None]) -> Se
         notes.append("one half is filled, the other still works")
     if working and "rejected" in statuses:
         notes.append("one half was rejected: the other stands alone")
-    return Seen(broker_status=status, broker_ids=ids, legs=legs, reason=_joined(*notes))
+    return Seen(broker_status=status, broker_ids=ids, legs=legs, reason=_joined(*notes),
+                by_our_id=any(sight.by_our_id for sight in known.values()))
 
 
 # Calls.
@@ -786,12 +1013,19 @@ _DOUBT = re.compile(r"timed?[ _-]?out|disconnected|not connected|offline|connect
 """Words of a 408 or 5xx where there is no status: not to have been heard is not the same as nothing done."""
 _USED = re.compile(r"duplicate|already (?:exists|used|in use|been used)|cannot be reused|can not be reused")
 """Words of a refused order id, which an earlier send may have used. (A burnt OCO id is a plain refusal.)"""
+_NO_SUCH_ORDER = re.compile(r"\border\b.*\bnot[ _]found\b(?!.*terminal)|unknown[ _]order|order_not_found|no such order"
+                            r"|no (?:lifecycle|events|history)\b.*\border\b")
+"""Words of a read that knows no such order. A cancel's "or already terminal" leaves open whether it was there."""
+_NOT_OF_AN_ORDER = re.compile(r"account|instrument|command|endpoint|\bapi\b|unknown[ _]order[ _]?type|connect")
+"""Words of a read that did not get as far as the order."""
 _GONE = "not found or already terminal"  # crosstrade.io/docs/api/orders/post-cancel-order: stable, may be matched
 _NONE_OPEN = "no positions found"  # the page of positions/close: "No positions found for instrument '…'"
 
 
 def _judge(call: Call, reply: Reply) -> tuple[Mapping[str, Any], Rejected | Unknown | None]:
     """(the reply's fields, None for a yes, else why not). A definite no has to be said; silence is doubt."""
+    if reply.seen is not None:
+        return _as_heard(call, reply.seen)
     found = _fields_of(reply)
     if reply.not_executed:
         return found, Rejected(reason=f"not sent, and not tried again: {_told(reply, found)}")
@@ -811,6 +1045,14 @@ def _judge(call: Call, reply: Reply) -> tuple[Mapping[str, Any], Rejected | Unkn
     if 400 <= reply.status < 500 and reply.status != 408 and isinstance(found.get("error"), str) and _no_yes(found):
         return found, _refusal(call, reply, found)
     return found, Unknown(reason=_told(reply, found))
+
+
+def _as_heard(call: Call, seen: Seen) -> tuple[Mapping[str, Any], Rejected | None]:
+    """What a look-up saw of a write, in place of the answer that was not heard: executed, unless it was refused."""
+    if call.operation == "place" and seen.broker_status == "rejected":
+        return {}, Rejected(reason=f"NinjaTrader rejected it: {seen.reason or 'it tells no reason'}")
+    # An order that shows no id of its own was found by ours, which then is an id that the add-on knows.
+    return {"success": True, "orderId": seen.broker_ids.get("order") or _field(call, "orderId")}, None
 
 
 def _refusal(call: Call, reply: Reply, found: Mapping[str, Any]) -> Rejected | Unknown:
@@ -837,6 +1079,8 @@ def _placed(call: Call, reply: Reply) -> Accepted | Rejected | Unknown:
     ids = {"order": order_id}
     if oco_id := _field(call, "ocoId"):
         ids["oco"] = str(oco_id)
+    if seen := reply.seen:
+        return Accepted(broker_ids=ids, broker_status=seen.broker_status, reason=seen.reason)
     return Accepted(broker_ids=ids, reason=_warning(found))
 
 
@@ -895,6 +1139,13 @@ def _field(call: Call, name: str) -> object:
     """A field of what was sent, on either transport."""
     body = call.body.get("args", {}) if call.method == "WS" else call.body
     return body.get(name) if isinstance(body, Mapping) else None
+
+
+def _cancelled_id(call: Call) -> str:
+    """The order that a cancel names, on either transport."""
+    if call.method == "WS":
+        return str(_field(call, "orderId") or "")
+    return unquote(call.url.rpartition("/cancel")[0].rpartition("/")[2])
 
 
 def _says_rate_limit(reply: Reply) -> bool:

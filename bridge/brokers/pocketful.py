@@ -18,18 +18,17 @@ The traps that cost money:
   text | number`, text by default. An order that does not trail sends the number 0, as the client does.
 * "success" means received. Rejections by margin, adapter or exchange stand in the order book only. A cover or bracket
   order answers with a `basket_id`, no order id; an empty one says nothing. The way back to any order is our own
-  `user_order_id`; the broker does not keep it unique, so it is matched with instrument, side, quantity and time.
+  `user_order_id`; the broker does not keep it unique, so it is matched with instrument, side, quantity and time. Nor
+  does a page say that it is on every row: until an account has shown us one, a row that could be ours under another id
+  forbids the conclusion that ours never arrived.
 * A cover or bracket order cannot be cancelled before the exchange has given it an `exchange_order_id`.
 * The pages disagree on whether a DELETE carries its parameters as query or as body (`cancel_parameters`: both, query,
   body), and the book's own `leg_order_indicator` and status words are to be sent back as they are.
-* A missing field is refused ("can't be blank"), so every field is always sent.
 * Cancelling the legs leaves the position naked, and may itself sell it: a close waits until the book shows them gone
   and only then reads the position it turns round.
 * `last_activity_reference` and other ids of 19 digits do not survive a binary float; nothing here makes one.
-* Nothing says that the broker keeps our `user_order_id` on every row. Before an account has shown us one, an order that
-  could be ours under another id forbids the conclusion that ours never arrived.
-* Tokens end at midnight (12:00 AM; India's, as the pages name no zone), whatever `expires_in` says, and do not tell how
-  old they are. Orders are taken only from the registered static IP.
+* Tokens end at 12:00 AM (no page names a zone: India's), whatever `expires_in` says, and do not tell how old they are.
+  Orders are taken only from the registered static IP.
 * Market and SLM orders may be refused (SEBI wants market protection; the newest page lists LIMIT and SL only).
 """
 
@@ -42,7 +41,6 @@ import hmac
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeVar
@@ -138,8 +136,6 @@ _HOSTS: Final = MappingProxyType({
     "trade": ("https://trade.pocketful.in", "wss://trade.pocketful.in"),
     "algo": ("https://algo.pocketful.in", "wss://algo.pocketful.in"),
 })
-_BUDGET: Final = Budget(per_second=8, per_minute=250)
-"""The pages allow 25 a second and 250 a minute; from 10 a second on the exchange wants the strategy registered."""
 
 _ORDER_TYPES: Final = MappingProxyType({"market": "MARKET", "limit": "LIMIT", "stop_limit": "SL", "stop": "SLM"})
 _VALIDITIES: Final = MappingProxyType({"day": "DAY", "ioc": "IOC"})
@@ -185,7 +181,8 @@ class Pocketful(Broker):
     """Not early: whatever is made before midnight ends at midnight too."""
     person_renews: ClassVar[bool] = True
     """Of a given token; with `log_in: password` Bridge makes the new one by itself."""
-    budget = _BUDGET
+    budget = Budget(per_second=8, per_minute=250)
+    """The pages allow 25 a second and 250 a minute; from 10 a second on the exchange wants the strategy registered."""
     account_schema = AccountFields
     credential_names: ClassVar[Mapping[str, bool]] = MappingProxyType({
         "token": False, "channel_id": False, "channel_secret": False, "totp_secret": False, "pin": False})
@@ -238,17 +235,18 @@ class Pocketful(Broker):
 
     def submit(self, work: Work) -> Plan:
         """The plan for `work.order`. An order that its account no longer can carry is rejected without a call."""
-        if faults := list(_refusals(work.order.to_json(), work.account)):
-            return _refused(faults)
-        return _PLANS[work.order.kind](work)
+        kind = work.order.kind
+        faults = list(_refusals(work.order.to_json(), work.account)) if kind in _PLANS else [
+            ("kind", CAPABILITIES.instead[kind])]
+        return _refused(faults) if faults else _PLANS[kind](work)
 
     def look_up(self, work: Work) -> LookUp:
-        """Find an order, or a close's opposite order, by `user_order_id` in both order books; a cancel by its effect."""
+        """Find an order, or a close's opposite one, by `user_order_id` in both order books; a cancel by its effect."""
         return _look_up_cancel(work) if work.order.kind == "cancel" else _look_up(work)
 
     def warm(self, account: Account) -> Call | None:
         """The pending order book: small, and what a token that may trade may read."""
-        return _get(account, "orders", _book_path(account, "pending"), "warm", None)
+        return _get(account, "orders", "pending", "warm", None)
 
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
         """Today's token from the credentials, or the log-in with password and second factor."""
@@ -264,11 +262,9 @@ class Pocketful(Broker):
         """A dead token, too many requests, and a cancel that came before the exchange's id: nothing was executed."""
         if reply.status is None or reply.not_executed:
             return None
-        envelope = _envelope(reply)
+        envelope = _Envelope(reply)
         if reply.status in (401, 403) and envelope.code in (None, 40000):
-            return Hold(reason=f"Pocketful does not let us in: {_said(envelope, reply)}. Its {_TODAYS_TOKEN}. If it is "
-                               "today's: orders are taken only from the static IP that is registered in the portal",
-                        wait_s=30, whole_login=True, renew=True, person=True)
+            return Hold(reason=_not_let_in(envelope, reply), wait_s=30, whole_login=True, renew=True, person=True)
         if reply.status == 429:
             return Hold(reason="Pocketful: too many requests", wait_s=_retry_after(reply), whole_login=True)
         if call.method == "DELETE" and envelope.code == 44000 and re.search("exchange_order_id.*blank", envelope.words):
@@ -285,8 +281,7 @@ def _log_in(account: Account, now: float, token: Token | None) -> LogIn:
     midnight = (_day(now) + 1) * 86400 - _INDIA_S
     if _option(account, "log_in") == "password":
         return (yield from _password_log_in(account, now, midnight))
-    value = account.credentials.get("token", "")
-    if not value:
+    if not (value := account.credentials.get("token")):
         return LoginRefused(reason=f"the account has no token; {_TODAYS_TOKEN}")
     if token is not None and token.value == value:
         return LoginRefused(reason=f"the given token is no longer taken; {_TODAYS_TOKEN}", wait_s=60)
@@ -298,7 +293,7 @@ def _password_log_in(account: Account, now: float, midnight: float) -> LogIn:
     given = account.credentials
     first = yield _login_call(account, "login", {"channel_id": given["channel_id"],
                                                  "channel_secret": given["channel_secret"]})
-    asked = _part(_envelope(first).data, "twofa")
+    asked = _part(_Envelope(first).data, "twofa")
     questions = _part(asked, "questions")
     question = _id(_part(questions[0], "question_id")) if isinstance(questions, list) and questions else ""
     if not question or not _part(asked, "twofa_token"):
@@ -311,7 +306,7 @@ def _password_log_in(account: Account, now: float, midnight: float) -> LogIn:
     second = yield _login_call(account, "twofa", {
         "login_id": given["channel_id"], "twofa": [{"question_id": question, "answer": answer}],
         "twofa_token": asked["twofa_token"], "type": "TOTP" if question == "100" else "PIN", "device_type": "web"})
-    value = _part(_envelope(second).data, "auth_token")
+    value = _part(_Envelope(second).data, "auth_token")
     if isinstance(value, str) and value:
         return Token(value=value, expires_at=midnight)
     return _no_log_in(second, "the second factor")
@@ -324,11 +319,10 @@ def _login_call(account: Account, operation: str, body: Mapping[str, Any]) -> Ca
 
 def _no_log_in(reply: Reply, what: str) -> LoginRefused:
     """A definite no waits for a person (wrong tries may lock the account); anything doubtful may be tried again."""
-    envelope = _envelope(reply)
+    envelope = _Envelope(reply)
     if envelope.status == "error" and (reply.status or 0) < 500 and reply.status != 429:
         return LoginRefused(reason=f"Pocketful did not take {what}: {envelope.words[:200]}")
-    heard = reply.fault if reply.status is None else f"HTTP {reply.status}"
-    return LoginRefused(reason=f"no usable answer about {what} ({heard})",
+    return LoginRefused(reason=f"no usable answer about {what} ({reply.fault or f'HTTP {reply.status}'})",
                         wait_s=_retry_after(reply) if reply.status == 429 else 30)
 
 
@@ -457,30 +451,14 @@ def _refused(faults: Sequence[tuple[str, str]]) -> Plan:
     return Rejected(reason="; ".join(f"{field}: {message}" for field, message in faults))
 
 
-# Plans: plain, cover, oco, oso, cancel, close, look-up
+# Plans: entries, cancel, close, look-ups
 
 
-def _plain(work: Work) -> Plan:
-    """Place Regular Order, or with `amo` Place After-Market Order: POST /api/v1/orders."""
-    reply = yield _place_plain(work)
-    return _judge_place(reply, work, "order")
-
-
-def _cover(work: Work) -> Plan:
-    """Place Cover Order: POST /api/v1/orders/kart with execution_type CO."""
-    reply = yield _place_kart(work, "CO")
-    return _judge_place(reply, work, "basket")
-
-
-def _oco(work: Work) -> Plan:
-    """Not the broker's; the capabilities refuse it when the template loads."""
-    return _refused([("kind", CAPABILITIES.instead["oco"])])
-
-
-def _oso(work: Work) -> Plan:
-    """Stop and target: Place Bracket Order, execution_type BO. A stop alone is a cover order."""
-    reply = yield _place_kart(work, "BO" if _legs(work.order)[1] else "CO")
-    return _judge_place(reply, work, "basket")
+def _entry(work: Work) -> Plan:
+    """Place Regular (with `amo` After-Market) Order; Place Bracket Order, or with a stop alone Cover Order."""
+    execution_type = _kart_type(work.order)
+    reply = yield _place_kart(work, execution_type) if execution_type else _place_plain(work)
+    return _judge_place(reply, work, "basket" if execution_type else "order")
 
 
 def _cancel(work: Work) -> Plan:
@@ -500,11 +478,11 @@ def _cancel(work: Work) -> Plan:
         if isinstance(read, _NotRead):
             left, wait_s = [read.reason], read.wait_s
             break
-        rows = read
+        rows = read.rows
         ready, left = _to_withdraw(hunts, rows)
         for row in ready:
             if row.key not in tried:
-                tried[row.key] = yield from _withdraw(work, row)
+                tried[row.key] = _judge_delete((yield _delete(work, row)), row)
         if not left:
             break
     if left and not tried:
@@ -524,46 +502,85 @@ def _close(work: Work) -> Plan:
         return Retry(reason=f"nothing was closed: {found.reason}", after_s=found.wait_s)
     if len(found) > 1:
         return Rejected(reason=_several(found))
-    resting, cleared = _resting(work, book), ""
-    if resting:
+    cleared = ""
+    if resting := _resting(work, book.rows):
         cleared = f"{len(resting)} resting orders cancelled" + (", which closed it; " if found else "; ")
-        stuck = yield from _clear(work, resting)
-        if stuck is not None:
+        if (stuck := (yield from _clear(work, resting))) is not None:
             return stuck
         found = yield from _patiently(lambda: _positions(work))
     if isinstance(found, _NotRead):
         return Unknown(reason=f"its legs were cancelled, then {found.reason}: a position may be OPEN WITHOUT A STOP")
     if len(found) > 1:
-        return Unknown(reason=f"its legs were cancelled; {_several(found)}")
+        return Unknown(reason=f"its legs were cancelled; {_several(found)}. It is OPEN WITHOUT A STOP")
     if not found:
         return Accepted(reason=f"{cleared}nothing open")
     reply = yield _place_opposite(work, found[0])
     outcome = _judge_place(reply, work, "order")
-    if resting and isinstance(outcome, Rejected | Retry):
-        return Rejected(reason=f"{outcome.reason}. Its legs were cancelled before: the position is OPEN WITHOUT A STOP")
-    return outcome
+    if isinstance(outcome, Accepted):
+        outcome = yield from _closed(work, outcome)
+    return _without_a_stop(outcome) if resting else outcome
+
+
+def _closed(work: Work, taken: Accepted) -> Generator[Call | Pause, Any, Accepted | Rejected]:
+    """What became of the opposite order: "success" means received, a rejection stands in the completed book only."""
+    hunt = _Hunt(name=work.ids.order_id, work=replace(work, broker_ids=taken.broker_ids))
+    for attempt in range(3):
+        if attempt:
+            yield Pause(seconds=_TRY_EVERY_S)
+        read = yield from _book(work, "closed", "completed", _assumed_rows([hunt], "COMPLETE"))
+        seen = None if isinstance(read, _NotRead) else hunt.seen(read.rows)
+        if seen is None:
+            continue
+        if seen.broker_status == "rejected":
+            return Rejected(reason=f"Pocketful took the closing order, then it was rejected: {seen.reason}")
+        alarm = "" if seen.broker_status == "filled" else (
+            f"the closing order ended and is not known to have filled ({seen.reason or seen.broker_status}): look "
+            "whether the position is closed")
+        return Accepted(broker_ids=seen.broker_ids, broker_status=seen.broker_status, alarm=alarm)
+    return taken
+
+
+def _without_a_stop(outcome: Outcome) -> Outcome:
+    """The end of a close whose legs went before, in words that say what is at stake."""
+    words = "; its legs were cancelled before: the position may be OPEN WITHOUT A STOP"
+    if isinstance(outcome, Accepted):
+        return replace(outcome, alarm=outcome.alarm and outcome.alarm + words)
+    return (Unknown if isinstance(outcome, Unknown) else Rejected)(reason=outcome.reason + words)
 
 
 def _look_up(work: Work) -> LookUp:
-    """What the books say. None when it isn't there, or when a book could not be read."""
-    hunts = _hunts(work) if work.order.kind == "cancel" else [_Hunt(work=work, name=work.ids.order_id)]
-    if not hunts:
-        return Seen(broker_status="canceled", reason="there was nothing to cancel")
-    status = "CANCEL_CONFIRMED" if work.order.kind == "cancel" else "CONFIRMED"
-    whole = all(not _is_kart(hunt.work) for hunt in hunts)
-    read = yield from _both_books(work, "look", _assumed_rows(hunts, status), [],
-                                  _all_found(hunts) if whole else lambda rows: False)
+    """What the books say of an entry or a closing order. Running a close again reads legs and position afresh."""
+    is_close = work.order.kind == "close"  # the broker's id may be that of an earlier arming: only our own id counts
+    hunt = _Hunt(name=work.ids.order_id, work=replace(work, broker_ids={}) if is_close else work)
+    read = yield from _both_books(work, "look", [], [], _all_found([hunt], and_legs=True))
     if isinstance(read, _NotRead):
         return None
-    seen = [hunt.seen(read) for hunt in hunts]
-    if work.order.kind != "cancel":
-        return seen[0]
-    ended = all(one is not None and one.ended and not (work.order.legs_too and _working_legs(one)) for one in seen)
-    return Seen(broker_status="canceled", reason="; ".join(_fate(hunt, read) for hunt in hunts)) if ended else None
+    seen = hunt.seen(read.rows)
+    if seen is None:
+        return Absent(reason=f"no order with user_order_id {work.ids.counter} in the pending and the completed order "
+                             "book of its day") if hunt.is_proven_absent(read) else None
+    if is_close and seen.broker_status in ("rejected", "canceled"):
+        return replace(seen, reason=f"{seen.reason or seen.broker_status}; the position may be OPEN WITHOUT A STOP")
+    return seen
+
+
+def _look_up_cancel(work: Work) -> LookUp:
+    """Done when each of its orders has ended; not done, and safe to be done again, while one of them works."""
+    hunts = _hunts(work)
+    if not hunts:
+        return Seen(broker_status="canceled", reason="there was nothing to cancel")
+    read = yield from _both_books(work, "look", [], [], _all_found(hunts, and_legs=True))
+    if isinstance(read, _NotRead):
+        return None
+    if working := [hunt.name for hunt in hunts if hunt.working(read.rows)]:
+        return Absent(reason=f"still working: {', '.join(working)}; cancelling again can only reduce")
+    if all(hunt.entry(read.rows) or hunt.is_proven_absent(read) for hunt in hunts):
+        return Seen(broker_status="canceled", reason="; ".join(_fate(hunt, read.rows) for hunt in hunts))
+    return None
 
 
 _PLANS: Final[Mapping[str, Callable[[Work], Plan]]] = MappingProxyType({
-    "plain": _plain, "cover": _cover, "oco": _oco, "oso": _oso, "cancel": _cancel, "close": _close})
+    "plain": _entry, "cover": _entry, "oso": _entry, "cancel": _cancel, "close": _close})
 
 
 # Making calls
@@ -584,11 +601,12 @@ def _place_kart(work: Work, execution_type: str) -> Call:
     if stop is None:
         raise ValueError(f"a {order.kind} without a stop reached the plan")
     trail = stop.trail if stop.trail is not None else order.trail
+    as_text = _option(work.account, "trailing_stop_loss") != "number"
     as_price = execution_type == "CO" and _option(work.account, "stop_loss_value") == "price"
     body = _fields(work, product=order.options.get("product") or "MIS")
     body |= {"order_type": _ORDER_TYPES[order.type or ""], "execution_type": execution_type,
              "is_trailing": trail is not None, "stop_loss_value": stop.stop_price if as_price else _away(order, stop),
-             "trailing_stop_loss": _trailing(trail, work.account)}
+             "trailing_stop_loss": shortest(trail) if trail and as_text else trail or 0}
     if target is not None:
         body["square_off_value"] = _away(order, target)
     return _post(work, "place_bo" if execution_type == "BO" else "place_co", "/api/v1/orders/kart", "entry", body,
@@ -603,7 +621,7 @@ def _place_opposite(work: Work, position: _Position) -> Call:
 
 
 def _fields(work: Work, product: str | None) -> dict[str, Any]:
-    """The fields that every order has; a missing one is refused with 44000."""
+    """The fields that every order has; a missing one is refused ("can't be blank"), so all are always sent."""
     order, options = work.order, work.order.options
     exchange, token = _instrument(order.symbol, options, work.account)
     return {
@@ -617,12 +635,6 @@ def _fields(work: Work, product: str | None) -> dict[str, Any]:
     }
 
 
-def _trailing(trail: Decimal | None, account: Account) -> Any:
-    if trail is None:
-        return 0
-    return trail if _option(account, "trailing_stop_loss") == "number" else shortest(trail)
-
-
 def _away(order: Order, leg: Leg) -> Decimal | None:
     """The leg's distance from the entry's price (a stop entry's: from its trigger)."""
     if leg.offset is not None:
@@ -634,18 +646,12 @@ def _away(order: Order, leg: Leg) -> Decimal | None:
     return distance(at, base)
 
 
-def _user_order_id(work: Work) -> int | Placeholder:
+def _user_order_id(work: Work) -> int | str:
+    """From the ledger's counter; a word in its place where nothing is sent."""
     counter = work.ids.counter
-    if isinstance(counter, Placeholder):
-        return counter
     if counter is None:
         raise ValueError("Pocketful's user_order_id comes from the ledger's counter, and there is none")
-    return int(counter)
-
-
-def _withdraw(work: Work, row: _Row) -> Generator[Call | Pause, Any, Outcome]:
-    reply = yield _delete(work, row)
-    return _judge_delete(reply, row)
+    return int(counter) if str(counter).isdigit() else counter
 
 
 def _delete(work: Work, row: _Row) -> Call:
@@ -673,9 +679,11 @@ def _post(work: Work, operation: str, path: str, step: str, body: Mapping[str, A
                 headers=_headers(work.account, body), body=body, assumed=assumed)
 
 
-def _get(work: Work, operation: str, path: str, step: str, assumed: Any) -> Call:
-    return Call(operation=operation, method="GET", url=work.account.rest_url + path, step=step, write=False,
-                headers=_headers(work.account, None), assumed=assumed)
+def _get(account: Account, operation: str, which: str, step: str, assumed: Any) -> Call:
+    """A read of `orders` or `positions`, each of which is there in two types."""
+    path = f"/api/v1/{operation}{_query({'type': which, 'client_id': account.client_id})}"
+    return Call(operation=operation, method="GET", url=account.rest_url + path, step=step, write=False,
+                headers=_headers(account, None), assumed=assumed)
 
 
 def _headers(account: Account, body: Any) -> dict[str, str]:
@@ -684,11 +692,9 @@ def _headers(account: Account, body: Any) -> dict[str, str]:
 
 
 def _query(parameters: Mapping[str, Any]) -> str:
-    return "?" + "&".join(f"{name}={_quoted(str(value))}" for name, value in parameters.items())
-
-
-def _quoted(text: str) -> str:
-    return text if text.startswith("<from: ") else quote(text, safe="")
+    """Quoted, but for placeholders, which stay readable."""
+    return "?" + "&".join(f"{name}={value if str(value).startswith('<from: ') else quote(str(value), safe='')}"
+                          for name, value in parameters.items())
 
 
 def _ok(data: Any) -> dict[str, Any]:
@@ -711,120 +717,79 @@ class _NotRead:
         return 30 if self.is_refused else 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One row of an order book, as far as we need it."""
+    """One row of an order book, as far as we need it; what can't be read is empty."""
 
-    id: str
-    exchange_id: str
-    user_order_id: str
-    exchange: str
-    token: str
-    side: str
-    quantity: int | None
-    filled: int
-    order_type: str
-    execution_type: str
-    indicator: str
-    status: str
-    entered_at: int
-    words: str
-    ended_book: bool
+    def __init__(self, raw: Mapping[str, Any], ended_book: bool) -> None:
+        def text(name: str) -> str:
+            value = raw.get(name)
+            return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
-    @property
-    def is_kart(self) -> bool:
-        """Whether it is a part of a cover or bracket order."""
-        return self.execution_type in ("CO", "BO")
-
-    @property
-    def is_leg(self) -> bool:
-        """Whether it says that it is the stop or target of a cover or bracket order."""
-        return self.is_kart and self.role in ("stop_loss", "take_profit")
-
-    @property
-    def instrument(self) -> tuple[str, str]:
-        """Exchange and token: tokens repeat across exchanges."""
-        return self.exchange, self.token
-
-    @property
-    def can_be_withdrawn(self) -> bool:
-        """Whether the ids that its DELETE needs are there."""
-        return bool(self.id and (self.exchange_id or not self.is_kart))
-
-    @property
-    def key(self) -> str:
-        """Tells it from the other rows of the day, legs included."""
-        return f"{self.id}.{self.indicator.lower()}" if self.indicator else self.id
-
-    @property
-    def role(self) -> str:
-        """By its indicator alone; empty where the row has none."""
-        return _LEG_ROLES.get(self.indicator.upper(), "")
-
-    @property
-    def broker_status(self) -> str:
-        """Our word for its status; a word that we don't know counts as working: it must not be taken for ended."""
-        status = _STATUSES.get(self.status.upper(), "working")
-        return "partially_filled" if status == "working" and 0 < self.filled < (self.quantity or 0) else status
-
-    @property
-    def is_working(self) -> bool:
-        """Whether it can still be withdrawn."""
-        return not self.ended_book and self.broker_status in ("working", "partially_filled")
-
-    @property
-    def reason(self) -> str:
-        """What a trader has to know of it beyond its status."""
+        self.id, self.exchange_id = _id(raw.get("oms_order_id")), _id(raw.get("exchange_order_id"))
+        self.user_order_id = text("user_order_id")
+        self.instrument = (text("exchange"), text("instrument_token"))  # tokens repeat across exchanges
+        self.side, self.order_type = text("order_side").upper(), text("order_type")
+        self.quantity, self.filled = _whole(raw.get("quantity")), _whole(raw.get("filled_quantity")) or 0
+        self.entered_at = _whole(raw.get("order_entry_time")) or 0
+        self.execution_type = text("execution_type").upper()
+        self.is_kart = self.execution_type in ("CO", "BO")
+        self.can_be_withdrawn = bool(self.id and (self.exchange_id or not self.is_kart))
+        self.indicator = text("leg_order_indicator")
+        self.key = f"{self.id}.{self.indicator.lower()}" if self.indicator else self.id  # legs may share an id
+        self.role = _LEG_ROLES.get(self.indicator.upper(), "")
+        self.is_leg = self.is_kart and self.role in ("stop_loss", "take_profit")
+        self.status = text("order_status")
+        known = _STATUSES.get(self.status.upper())
+        self.broker_status = known or "working"  # a word that we don't know must not be taken for ended
+        if self.broker_status == "working" and 0 < self.filled < (self.quantity or 0):
+            self.broker_status = "partially_filled"
+        self.is_working = not ended_book and self.broker_status in ("working", "partially_filled")
+        self.reason = ""
         if self.broker_status == "rejected":
-            return self.words
-        if self.status.upper() not in _STATUSES:
-            return f"its status in the order book is {self.status!r}, a word that the broker's pages do not list"
-        return f"{self.filled} of {self.quantity} filled" if self.filled and self.broker_status == "canceled" else ""
+            code = text("rejection_code")
+            why = text("rejection_reason") or text("order_status_info") or "the broker gives no reason"
+            self.reason = why + (f" (code {code})" if code not in ("", "0", "NONE") else "")
+        elif not known:
+            self.reason = f"its status in the order book is {self.status!r}, a word that the broker's pages do not list"
+        elif self.filled and self.broker_status == "canceled":
+            self.reason = f"{self.filled} of {self.quantity} filled"
 
 
-def _row(raw: Mapping[str, Any], ended_book: bool) -> _Row:
-    def text(name: str) -> str:
-        value = raw.get(name)
-        return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """Rows of the order books. `is_whole`: both were read, each as a list, so that what is not here is in neither."""
 
-    code = text("rejection_code")
-    why = text("rejection_reason") or text("order_status_info") or "the broker gives no reason"
-    return _Row(
-        id=_id(raw.get("oms_order_id")), exchange_id=_id(raw.get("exchange_order_id")),
-        user_order_id=text("user_order_id"), exchange=text("exchange"), token=text("instrument_token"),
-        side=text("order_side").upper(), quantity=_whole(raw.get("quantity")),
-        filled=_whole(raw.get("filled_quantity")) or 0, order_type=text("order_type"),
-        execution_type=text("execution_type").upper(),
-        indicator=text("leg_order_indicator"), status=text("order_status"),
-        entered_at=_whole(raw.get("order_entry_time")) or 0,
-        words=why + (f" (code {code})" if code not in ("", "0", "NONE") else ""), ended_book=ended_book)
+    rows: list[_Row]
+    is_whole: bool
 
 
-def _book(work: Work, step: str, which: str, assumed: list[Any]) -> Generator[Call | Pause, Any, list[_Row] | _NotRead]:
+def _book(work: Work, step: str, which: str, assumed: list[Any]) -> Generator[Call | Pause, Any, _Book | _NotRead]:
     """One of the two order books of the day: GET /api/v1/orders?type=pending|completed."""
-    path = f"/api/v1/orders{_query({'type': which, 'client_id': work.account.client_id})}"
-    reply = yield _get(work, "orders", path, f"{step}.{which}", _ok({"orders": assumed}))
+    reply = yield _get(work.account, "orders", which, f"{step}.{which}", _ok({"orders": assumed}))
     data = _read_data(reply, f"the {which} order book")
     if isinstance(data, _NotRead):
         return data
-    rows = data.get("orders") if isinstance(data, Mapping) and ("orders" in data or not data) else data
-    rows = rows if rows is not None and rows != {} else []
+    raw = data.get("orders") if isinstance(data, Mapping) and ("orders" in data or not data) else data
+    rows = raw if raw is not None and raw != {} else []
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         return _NotRead(f"the {which} order book has another shape than its page shows")
-    return [_row(row, which == "completed") for row in rows]
+    return _Book([_Row(row, which == "completed") for row in rows], is_whole=rows is raw)
 
 
 def _both_books(work: Work, step: str, pending: list[Any], completed: list[Any],
-                enough: Callable[[list[_Row]], bool]) -> Generator[Call | Pause, Any, list[_Row] | _NotRead]:
+                enough: Callable[[list[_Row]], bool]) -> Generator[Call | Pause, Any, _Book | _NotRead]:
     """Pending, then completed unless the first was `enough`: in this order no row can slip through between them."""
     first = yield from _book(work, step, "pending", pending)
-    if isinstance(first, _NotRead) or enough(first):
+    if isinstance(first, _NotRead):
         return first
+    if enough(first.rows):
+        return _Book(first.rows, is_whole=False)
     second = yield from _book(work, step, "completed", completed)
     if isinstance(second, _NotRead):
         return second
-    newer = {row.key for row in second}
-    return second + [row for row in first if row.key not in newer]
+    newer = {row.key for row in second.rows if row.id}
+    return _Book(second.rows + [row for row in first.rows if row.key not in newer],
+                 is_whole=first.is_whole and second.is_whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -835,17 +800,13 @@ class _Position:
     quantity: int | Placeholder
     way_out: str
 
-    def __str__(self) -> str:
-        return f"{self.quantity} in {self.product} (out by {self.way_out})"
-
 
 def _positions(work: Work) -> Generator[Call | Pause, Any, list[_Position] | _NotRead]:
     """What is open on the instrument (GET /api/v1/positions?type=live), in the wanted product if one is named."""
     exchange, token = _instrument(work.order.symbol, work.order.options, work.account)
     wanted = work.order.options.get("product")
     assumed = {"exchange": exchange, "instrument_token": token, "net_quantity": _NET, "product": wanted or _NET_PRODUCT}
-    path = f"/api/v1/positions{_query({'client_id': work.account.client_id, 'type': 'live'})}"
-    reply = yield _get(work, "positions", path, "positions", _ok([assumed]))
+    reply = yield _get(work.account, "positions", "live", "positions", _ok([assumed]))
     data = _read_data(reply, "the positions")
     if isinstance(data, _NotRead):
         return data
@@ -869,8 +830,8 @@ def _positions(work: Work) -> Generator[Call | Pause, Any, list[_Position] | _No
 
 def _read_data(reply: Reply, what: str) -> Any:
     """The `data` of a read, or why there is none. An unreadable answer is never "nothing there"."""
-    envelope = _envelope(reply)
-    if envelope.status == "success":
+    envelope = _Envelope(reply)
+    if envelope.status == "success" and reply.status == 200:
         return envelope.data
     if envelope.status == "error" or reply.status in (401, 403):
         return _NotRead(f"{what} can't be read: {_said(envelope, reply)}", is_refused=True)
@@ -899,6 +860,8 @@ class _Hunt:
     work: Work | None = None
     oms_id: str = ""
     legs_too: bool = False
+    is_outlived: bool = False
+    """It was sent for an earlier day than the cancel's, and all orders there are for a day."""
 
     @property
     def known_id(self) -> str:
@@ -908,7 +871,7 @@ class _Hunt:
     @property
     def is_expected(self) -> bool:
         """Whether the broker has acknowledged it, so that a book without it is only not up to date."""
-        return self.work is not None and bool(self.work.broker_ids)
+        return self.work is not None and bool(self.work.broker_ids) and not self.is_outlived
 
     def is_mine(self, row: _Row) -> bool:
         """By the broker's id, else by `user_order_id` with instrument and time: the broker doesn't keep it unique."""
@@ -916,7 +879,7 @@ class _Hunt:
             return True
         if self.work is None or self.work.ids.counter is None:
             return False
-        since = self.work.submitted_at.timestamp() - _ENTRY_SLACK_S if self.work.submitted_at else 0
+        since = self.work.submitted_at.timestamp() - _SLACK_S if self.work.submitted_at else 0
         return (row.user_order_id == str(self.work.ids.counter) and row.instrument == _instrument_of(self.work)
                 and (row.entered_at == 0 or row.entered_at >= since))
 
@@ -955,6 +918,30 @@ class _Hunt:
         found = [entry] if entry is not None else []
         return [row for row in found + (self.legs(rows) if self.legs_too else []) if row.is_working]
 
+    def is_proven_absent(self, book: _Book) -> bool:
+        """Whether the broker certainly never had it: nothing in the two whole books of its day can be it."""
+        one = self.work
+        if one is None or one.looked_at is None or one.ids.counter is None or one.broker_ids or not book.is_whole:
+            return False
+        sent = (one.submitted_at or one.created_at).timestamp()
+        if _day(sent - _SLACK_S) != _day(one.looked_at.timestamp() + _SLACK_S):
+            return False
+        return not any(self._may_be(row, one, sent) for row in book.rows)
+
+    @staticmethod
+    def _may_be(row: _Row, one: Work, sent: float) -> bool:
+        """Whether the row could be ours: by its id, else by what it trades where ids are not known to be kept."""
+        if row.user_order_id == str(one.ids.counter):
+            return True
+        if row.user_order_id and one.shows_our_ids:
+            return False
+        side, quantity = (one.order.side or "").upper(), one.order.quantity
+        return not ((all(row.instrument) and row.instrument != _instrument_of(one))
+                    or (row.execution_type and row.is_kart != bool(_kart_type(one.order)))
+                    or (side and row.side in ("BUY", "SELL") and row.side != side)
+                    or (quantity is not None and row.quantity is not None and row.quantity != int(quantity))
+                    or 0 < row.entered_at < sent - _SLACK_S)
+
     def seen(self, rows: Sequence[_Row]) -> Seen | None:
         """What the books tell of it."""
         entry = self.entry(rows)
@@ -965,6 +952,7 @@ class _Hunt:
         legs = self.legs(rows)
         ids |= {self.role(leg): leg.id for leg in legs}
         return Seen(broker_status=entry.broker_status, reason=entry.reason,
+                    by_our_id=self.work is not None and entry.user_order_id == str(self.work.ids.counter),
                     broker_ids={name: value for name, value in ids.items() if value},
                     legs=tuple({"role": self.role(leg), "broker_id": leg.id, "broker_status": leg.broker_status,
                                 **({"reason": leg.reason} if leg.reason else {})} for leg in legs))
@@ -974,11 +962,17 @@ def _hunts(work: Work) -> list[_Hunt]:
     """What a cancel or close concerns: an order named by the broker's id, or our own orders that it covers."""
     if named := work.order.options.get("oms_order_id"):
         return [_Hunt(name=str(named), oms_id=str(named), legs_too=work.order.legs_too)]
-    return [_Hunt(name=target.ids.order_id, work=target, legs_too=work.order.legs_too) for target in work.targets]
+    return [_Hunt(name=target.ids.order_id, legs_too=work.order.legs_too,
+                  work=replace(target, looked_at=work.looked_at, shows_our_ids=work.shows_our_ids),
+                  is_outlived=target.submitted_at is not None and target.order.options.get("amo") is not True
+                  and _day(target.submitted_at.timestamp()) < _day(work.created_at.timestamp()))
+            for target in work.targets]
 
 
-def _all_found(hunts: Sequence[_Hunt]) -> Callable[[list[_Row]], bool]:
-    return lambda rows: all(hunt.entry(rows) is not None for hunt in hunts)
+def _all_found(hunts: Sequence[_Hunt], and_legs: bool = False) -> Callable[[list[_Row]], bool]:
+    """Enough of the books; `and_legs`: only for orders without them, for they may stand in the other book."""
+    return lambda rows: all(
+        hunt.entry(rows) and not (and_legs and (hunt.work is None or _kart_type(hunt.work.order))) for hunt in hunts)
 
 
 def _to_withdraw(hunts: Sequence[_Hunt], rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
@@ -1006,7 +1000,7 @@ def _settled(work: Work, hunts: Sequence[_Hunt], rows: list[_Row],
         read = yield from _both_books(work, "after", [], _assumed_rows(hunts, "CANCEL_CONFIRMED"), lambda rows: False)
         if isinstance(read, _NotRead):
             continue
-        rows = read
+        rows = read.rows
         if not any(row.is_working and row.key in tried for row in rows):
             break
     return rows
@@ -1059,17 +1053,19 @@ def _selling(work: Work, rows: Sequence[_Row]) -> bool:
 def _clear(work: Work, resting: list[_Row]) -> Generator[Call | Pause, Any, Outcome | None]:
     """Cancel what rests and wait until the book shows it gone: None. Else why the close can't go on."""
     tried: dict[str, Outcome] = {}
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         for row in resting:
             if row.can_be_withdrawn and row.key not in tried:
-                tried[row.key] = yield from _withdraw(work, row)
+                tried[row.key] = _judge_delete((yield _delete(work, row)), row)
         yield Pause(seconds=_TRY_EVERY_S)
         read = yield from _patiently(lambda: _book(work, "after", "pending", []))
         if isinstance(read, _NotRead):
             break
-        resting = _resting(work, read)
-        if not resting and not _selling(work, read):
+        resting = _resting(work, read.rows)
+        if not resting and not _selling(work, read.rows):
             return None
+        if attempt >= 2 and resting and not any(isinstance(tried.get(row.key), Accepted | None) for row in resting):
+            break  # none of them is under way: waiting longer would only delay the next try
     names = ", ".join(row.id or "without an id" for row in resting) or "every order"
     if not tried:
         return Retry(reason=f"nothing was closed: {names} can't be cancelled before the exchange has given its "
@@ -1082,40 +1078,36 @@ def _clear(work: Work, resting: list[_Row]) -> Generator[Call | Pause, Any, Outc
 
 
 def _several(found: Sequence[_Position]) -> str:
-    return ("it is open in several products: " + ", ".join(str(position) for position in found)
-            + "; name one in options: {product: …}")
+    listed = ", ".join(f"{one.quantity} in {one.product} (out by {one.way_out})" for one in found)
+    return f"it is open in several products: {listed}; name one in options: {{product: …}}"
 
 
 def _assumed_rows(hunts: Sequence[_Hunt], status: str) -> list[dict[str, Any]]:
-    return [_assumed_row(hunt.work, hunt.name, hunt.known_id, status) for hunt in hunts]
+    return [_assumed_row(hunt, status) for hunt in hunts]
 
 
-def _assumed_row(work: Work | None, name: str, known_id: str, status: str) -> dict[str, Any]:
+def _assumed_row(hunt: _Hunt, status: str) -> dict[str, Any]:
     """The row that `render` and `dry_run` go on with: the order itself, the broker's ids as placeholders."""
     row: dict[str, Any] = {
-        "oms_order_id": known_id or Placeholder.of(f"orders.oms_order_id, {name}"), "order_status": status,
-        "exchange_order_id": Placeholder.of(f"orders.exchange_order_id, {name}"), "execution_type": "REGULAR"}
-    if work is None:
+        "oms_order_id": hunt.known_id or Placeholder.of(f"orders.oms_order_id, {hunt.name}"), "order_status": status,
+        "exchange_order_id": Placeholder.of(f"orders.exchange_order_id, {hunt.name}"), "execution_type": "REGULAR"}
+    if (work := hunt.work) is None:
         return row
     exchange, token = _instrument_of(work)
     row |= {"exchange": exchange, "instrument_token": token, "user_order_id": str(work.ids.counter)}
-    if work.order.quantity is not None:
-        row["quantity"] = int(work.order.quantity)
-    if work.order.side:
-        row["order_side"] = work.order.side.upper()
-    if _is_kart(work):
-        row |= {"execution_type": "BO" if _legs(work.order)[1] else "CO", "leg_order_indicator": "ENTRY"}
+    if work.order.quantity is not None and work.order.side:
+        row |= {"quantity": int(work.order.quantity), "order_side": work.order.side.upper()}
+    if execution_type := _kart_type(work.order):
+        row |= {"execution_type": execution_type, "leg_order_indicator": "ENTRY"}
     return row
 
 
 def _assumed_resting(work: Work) -> list[dict[str, Any]]:
     """A close's shortest good way has one working order: the stop leg of a filled cover order, where none is known."""
-    rows = []
-    for target in work.targets:
-        row = _assumed_row(target, target.ids.order_id, target.broker_ids.get("order", ""), "CONFIRMED")
-        if _is_kart(target):
-            row |= {"leg_order_indicator": "THIRD", "order_side": opposite(target.order.side or "").upper()}
-        rows.append(row)
+    rows = [_assumed_row(_Hunt(name=target.ids.order_id, work=target), "CONFIRMED") for target in work.targets]
+    for row in rows:
+        if row["execution_type"] != "REGULAR":
+            row |= {"leg_order_indicator": "THIRD", "order_side": opposite(row["order_side"].lower()).upper()}
     exchange, token = _instrument_of(work)
     return rows or [{"oms_order_id": _OMS_ID, "exchange_order_id": _EXCHANGE_ID, "exchange": exchange,
                      "instrument_token": token, "execution_type": "CO", "leg_order_indicator": "THIRD",
@@ -1126,7 +1118,8 @@ def _assumed_resting(work: Work) -> list[dict[str, Any]]:
 
 
 _REASONS: Final = MappingProxyType({
-    40000: "no permission: the token has ended, or the app, the static IP or the client is not allowed to do this",
+    40000: f"no permission; {_TODAYS_TOKEN}. With today's token: the app, the client or the IP address is not allowed to "
+           "do this (orders are taken only from the static one that is registered in the portal)",
     44000: "a parameter is not valid, or the price is outside the day's range",
     45000: "price or quantity is not valid, or the broker does not know the id",
     45010: "the instrument token is wrong",
@@ -1137,53 +1130,56 @@ _BEFORE_ANY_ORDER: Final = frozenset({40000, 44000})
 """Codes of checks made before an order exists: a definite no even where the HTTP status is 5xx."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Envelope:
-    """What every documented reply is wrapped in; `status` is empty where a reply is not wrapped."""
+    """What every documented reply is wrapped in, parsed whatever the HTTP status: no page says which one an error has.
 
-    status: str = ""
-    code: int | None = None
-    words: str = ""
-    data: Any = None
+    `status` is empty where a reply is not wrapped.
+    """
 
-
-def _envelope(reply: Reply) -> _Envelope:
-    """Parsed whatever the HTTP status is: the pages never say which one an error has."""
-    found = reply.json if reply.status is not None else None
-    if not isinstance(found, Mapping):
-        return _Envelope()
-    status, words = found.get("status"), found.get("message")
-    return _Envelope(status=status.lower() if isinstance(status, str) else "", code=_whole(found.get("error_code")),
-                     words=words if isinstance(words, str) else "", data=found.get("data"))
+    def __init__(self, reply: Reply) -> None:
+        found = reply.json if reply.status is not None else None
+        status, words = _part(found, "status"), _part(found, "message")
+        self.status = status.lower() if isinstance(status, str) else ""
+        self.words = words if isinstance(words, str) else ""
+        self.code, self.data = _whole(_part(found, "error_code")), _part(found, "data")
 
 
 def _judge_place(reply: Reply, work: Work, names: str) -> Outcome:
     """Accepted only with an id (`order`: oms_order_id, `basket`: basket_id), rejected only by a definite no."""
-    if no := _definite_no(reply):
-        return Rejected(reason=no)
-    if reply.status == 429:
-        return Retry(reason="Pocketful: too many requests", after_s=_retry_after(reply))
-    envelope = _envelope(reply)
-    find = f"find it by user_order_id {work.ids.counter} in the order book"
-    if envelope.status != "success":
-        return Unknown(reason=f"{reply.words}: it may stand; {find}")
-    given = (_id(_part(envelope.data, "oms_order_id")) if names == "order" else
-             _id(_part(_part(envelope.data, "data"), "basket_id")) or _id(_part(envelope.data, "basket_id")))
-    if not given:
+    doubt = f"it may stand; find it by user_order_id {work.ids.counter} in the order book"
+
+    def named(data: Any) -> Outcome:
+        given = (_id(_part(data, "oms_order_id")) if names == "order" else
+                 _id(_part(_part(data, "data"), "basket_id")) or _id(_part(data, "basket_id")))
+        if given:
+            return Accepted(broker_ids={names: given})
         wanted = "oms_order_id" if names == "order" else "basket_id"
-        return Unknown(reason=f"the broker says success but names no {wanted}: it may stand; {find}")
-    return Accepted(broker_ids={names: given})
+        return Unknown(reason=f"the broker says success but names no {wanted}: {doubt}")
+
+    return _judge_write(reply, named, doubt)
 
 
 def _judge_delete(reply: Reply, row: _Row) -> Outcome:
     """A success envelope suffices: the basket_id of a cancel may be empty, and its order id another one's."""
+    outcome = _judge_write(reply, lambda data: Accepted(broker_ids={"order": row.id}),
+                           "it may have been cancelled or not")
+    words = f"cancel of {row.id}: {outcome.reason}"
+    return outcome if isinstance(outcome, Accepted) else replace(outcome, reason=words)
+
+
+def _judge_write(reply: Reply, success: Callable[[Any], Outcome], doubt: str) -> Outcome:
+    """What a write came to. What a look-up saw of it counts for the answer that was not heard."""
+    if (seen := reply.seen) is not None:
+        if seen.broker_status == "rejected":
+            return Rejected(reason=f"the order book shows it rejected: {seen.reason or 'the broker gives no reason'}")
+        return Accepted(broker_ids=seen.broker_ids, broker_status=seen.broker_status, legs=seen.legs,
+                        reason=seen.reason)
     if no := _definite_no(reply):
-        return Rejected(reason=f"cancel of {row.id}: {no}")
+        return Rejected(reason=no)
     if reply.status == 429:
         return Retry(reason="Pocketful: too many requests", after_s=_retry_after(reply))
-    if _envelope(reply).status == "success":
-        return Accepted(broker_ids={"order": row.id})
-    return Unknown(reason=f"cancel of {row.id}: {reply.words}: it may have been cancelled or not")
+    envelope = _Envelope(reply)
+    return success(envelope.data) if envelope.status == "success" else Unknown(reason=f"{reply.words}: {doubt}")
 
 
 def _definite_no(reply: Reply) -> str:
@@ -1192,12 +1188,16 @@ def _definite_no(reply: Reply) -> str:
         return f"it was not executed: {reply.fault or reply.words}"
     if reply.status is None or reply.status == 429:
         return ""
-    envelope = _envelope(reply)
+    envelope = _Envelope(reply)
     if envelope.status == "error" and (reply.status < 500 or envelope.code in _BEFORE_ANY_ORDER):
         return f"Pocketful refused it: {_said(envelope, reply)}"
     if reply.status in (401, 403):
-        return f"Pocketful does not let us in ({reply.words}): {_REASONS[40000]}"
+        return _not_let_in(envelope, reply)
     return ""
+
+
+def _not_let_in(envelope: _Envelope, reply: Reply) -> str:
+    return f"Pocketful does not let us in ({envelope.words[:300] or reply.words}): {_REASONS[40000]}"
 
 
 def _said(envelope: _Envelope, reply: Reply) -> str:
@@ -1217,11 +1217,8 @@ def _retry_after(reply: Reply) -> float:
 # Helpers
 
 
-_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType({
-    "api": "trade", "log_in": "token", "trailing_stop_loss": "text", "cancel_parameters": "both"})
+_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(AccountOptions().load({}))
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}|<from: [\w., ]{1,100}>", re.ASCII)
-
-
 _SYMBOL: Final = re.compile(rf"(?:({'|'.join(EXCHANGES)}):)?(\d{{1,20}})", re.ASCII)
 
 
@@ -1292,10 +1289,11 @@ def _legs(order: Order) -> tuple[Leg | None, Leg | None]:
     return stop, target
 
 
-def _is_kart(work: Work | None) -> bool:
-    """Whether the order went to the cart of cover and bracket orders; an order that is not ours may have."""
-    return work is None or work.order.kind in ("cover", "oso")
+def _kart_type(order: Order) -> str:
+    """BO or CO; empty for what does not go to the cart of bracket and cover orders."""
+    return ("BO" if _legs(order)[1] else "CO") if order.kind in ("cover", "oso") else ""
 
 
-def _working_legs(seen: Seen) -> bool:
-    return any(leg["broker_status"] in ("working", "partially_filled") for leg in seen.legs)
+def _day(at: float) -> int:
+    """The day in India of a moment in seconds since the epoch."""
+    return int((at + _INDIA_S) // 86400)

@@ -198,6 +198,7 @@ class Tradovate(Broker):
     sandbox_credentials: ClassVar[Mapping[str, str]] = {"name": "sandbox", "password": "sandbox", "cid": "1",
                                                         "sec": "sandbox", "device_id": "bridge-sandbox"}
     options_schema: ClassVar[type[Schema]] = OrderOptions
+    log_in_operations: ClassVar[frozenset[str]] = frozenset({"accesstokenrequest"})
     most_log_ins_per_hour: ClassVar[int | None] = 4
     """Of `accesstokenrequest`, in any sixty minutes and whatever came of it: Tradovate takes five. The user's own
     log-ins push ours out, and curing that again and again would end in a lock."""
@@ -639,8 +640,7 @@ def _penalty(reply: Reply) -> Hold | None:
     if body.get("p-captcha"):
         return Hold(reason="Tradovate wants a person to log in and solve a captcha before it takes more calls",
                     wait_s=_LOCKOUT_S, whole_login=True, person=True)
-    wait = body.get("p-time")
-    seconds = _LIMIT_NEAR_S
+    wait, seconds = body.get("p-time"), _LIMIT_NEAR_S
     if isinstance(wait, int | Decimal) and not isinstance(wait, bool) and 0 <= wait <= 86_400:
         seconds = float(wait)
     ticket = body["p-ticket"]
@@ -1263,7 +1263,8 @@ def _left_on(work: Work, contract: str, *, orders_too: bool) -> _Ask[str | None]
     held, live = _open_on(positions, contract, "netPos", 0), _open_on(orders, contract, "ordStatus", *_ENDS, "Completed")
     if held is None or live is None:
         return None
-    return " and ".join([f"a position of {each}" for each in held] + [f"{len(live)} working orders"] * bool(live))
+    resting = [f"{len(live)} working order{'s' if len(live) > 1 else ''}"] if live else []
+    return " and ".join([f"a position of {each}" for each in held] + resting)
 
 
 def _open_on(rows: Any, contract: str, name: str, *over: Any) -> list[Any] | None:

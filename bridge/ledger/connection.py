@@ -1,45 +1,98 @@
-"""The connection to Redis: time-outs that suit a webhook, its troubles as LedgerAway, and the scripts."""
+"""The connection to Redis, be it one server, Sentinel or Cluster: time-outs that suit a webhook, its troubles as
+LedgerAway, the scripts, and the look at memory and disk before anything new is taken in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import redis
 import redis.backoff
+import redis.cluster
+import redis.connection
 import redis.retry
+import redis.sentinel
 
+from bridge.clock import monotonic
 from bridge.errors import LedgerAway
+from bridge.settings import RedisAddress, read_redis_url
 
 _SOCKET_TIMEOUT_S = 1.5
 """Two tries have to fit into the 3 s after which TradingView gives up, so that 503 is still heard."""
+_SENTINEL_TIMEOUT_S = 0.5
+"""Several are asked in turn, and one that is gone must not cost the sender's patience."""
+_WAITING_TIMEOUT_S = 6.0
+"""For a blocking read of a second or so: a server that froze must not hold a lane's thread for longer."""
 
-_REFUSALS = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.BusyLoadingError,
-             redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)
-_AWAY_WORDS = ("MISCONF", "NOREPLICAS", "LOADING", "READONLY", "OOM", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH")
+LEAST_FREE_DISK = 64 << 20
+"""With fewer free bytes the embedded server's disk takes nothing new in; outcomes still fit."""
+MOST_MEMORY = 0.9
+"""Above this share of maxmemory nothing new is taken in; outcomes are recorded even past the limit."""
+_ROOM_FOR_S = 1.0
+_TAKES_IN = frozenset({"enqueue"})
+"""The scripts that take something new in."""
+
+_ERRORS = redis.exceptions
+_AWAY = (_ERRORS.ConnectionError, _ERRORS.TimeoutError, _ERRORS.InvalidResponse)
+_REFUSALS = (_ERRORS.ReadOnlyError, _ERRORS.OutOfMemoryError, _ERRORS.NoPermissionError, _ERRORS.ClusterError,
+             _ERRORS.AskError, _ERRORS.TryAgainError, _ERRORS.NoScriptError)
+_REFUSING_WORDS = ("MISCONF ", "NOREPLICAS ", "LOADING ", "READONLY ", "OOM ", "BUSY ", "CLUSTERDOWN ", "MASTERDOWN ",
+                   "NOAUTH ", "UNBLOCKED ")
+"""How Redis begins to say that nothing was done. Another error of a script is a fault of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What one server says of itself. `config` is None where it may not be asked (a managed server)."""
+
+    address: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, str] | None = None
 
 
 class Connection:
-    """What every part of the ledger has: the client, and a second one for waits."""
+    """What every part of the ledger has: the client, and a second one for waits. It connects on first use."""
 
     def __init__(self, url: str, *, retention_ms: int = 90 * 86_400_000) -> None:
-        self._redis = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 2,
-                                    supported_errors=(redis.exceptions.ConnectionError,)),
-            health_check_interval=0, protocol=2)
-        self._waiting = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=30, socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0), protocol=2)
+        self._address = _address(url)
         self._retention_ms = retention_ms
-        self._scripts = {name: self._redis.register_script(text) for name, text in _read_scripts().items()}
+        self._scripts = {name: (hashlib.sha1(text.encode()).hexdigest(), text) for name, text in _read_scripts().items()}
+        self._clients: dict[str, redis.Redis] = {}
+        self._opening = threading.Lock()
+        self._room: dict[str, tuple[float, str]] = {}
+        self._folder: Path | None = None
+
+    @property
+    def _redis(self) -> redis.Redis:
+        return self._clients.get("quick") or self._open("quick", _SOCKET_TIMEOUT_S, 2)
+
+    @property
+    def _waiting(self) -> redis.Redis:
+        return self._clients.get("waiting") or self._open("waiting", _WAITING_TIMEOUT_S, 0)
+
+    def _open(self, name: str, timeout_s: float, retries: int) -> redis.Redis:
+        with self._opening:
+            if name not in self._clients:
+                self._clients[name] = _client(self._address, timeout_s, retries)
+            return self._clients[name]
+
+    @property
+    def kind(self) -> str:
+        """single, sentinel or cluster."""
+        return self._address.kind
 
     def close(self) -> None:
         """Give the connections back."""
-        self._redis.close()
-        self._waiting.close()
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
 
     def ping(self) -> None:
         """Raises LedgerAway when Redis does not answer."""
@@ -48,12 +101,76 @@ class Connection:
 
     def check_writable(self) -> None:
         """A tiny durable write. Raises LedgerAway when an alert could not be accepted."""
+        self.check_room("bridge:probe")
         with away():
             self._redis.set("bridge:probe", "1", px=60_000)
 
-    def _run(self, name: str, key: str, args: Sequence[Any]) -> Any:
+    def check_room(self, key: str) -> None:
+        """Raises LedgerAway when the server of this key is short of memory or disk; it is asked once a second."""
         with away():
-            return self._scripts[name](keys=[key], args=[encodable(each) for each in args])
+            node = self._node_of(key)
+            name = node.name if node else ""
+            known = self._room.get(name)
+            if known is None or monotonic() - known[0] > _ROOM_FOR_S:
+                known = self._room[name] = (monotonic(), self._shortage(node))
+        if known[1]:
+            raise LedgerAway(f"the ledger (Redis) takes in nothing new: {known[1]}")
+
+    def servers(self) -> list[ServerFacts]:
+        """What each server that is written to says of itself. Raises LedgerAway when one does not answer."""
+        with away():
+            client = self._redis
+            if isinstance(client, redis.RedisCluster):
+                return [_facts(client, node.name, {"target_nodes": node}) for node in client.get_primaries()]
+            return [_facts(client, self._address.service or "server", {})]
+
+    def _node_of(self, key: str) -> redis.cluster.ClusterNode | None:
+        client = self._redis
+        return client.get_node_from_key(key) if isinstance(client, redis.RedisCluster) else None
+
+    def _shortage(self, node: redis.cluster.ClusterNode | None) -> str:
+        """What the server is short of, in words, or ''."""
+        try:
+            found = self._redis.info("memory", **({"target_nodes": node} if node else {}))
+        except _ERRORS.NoPermissionError:
+            return ""  # a server that does not tell refuses by itself when it is full
+        used, most = int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
+        if most and used > most * MOST_MEMORY:
+            return f"its memory is nearly full ({used >> 20} of {most >> 20} MB); raise maxmemory"
+        free = self.free_disk()
+        if free is not None and free < LEAST_FREE_DISK:
+            return f"its disk is nearly full ({free >> 20} MB free at {self._folder}); make room"
+        return ""
+
+    def free_disk(self) -> int | None:
+        """Free bytes where the server of a socket file keeps its data; None for any other, whose disk is elsewhere."""
+        if not self._address.plain.startswith("unix://"):
+            return None
+        try:
+            if self._folder is None:
+                with away():
+                    self._folder = Path(cast("dict[str, str]", self._redis.config_get("dir"))["dir"])
+            space = os.statvfs(self._folder)
+        except (OSError, LedgerAway, KeyError):
+            return None
+        return space.f_bavail * space.f_frsize if (self._folder / "appendonlydir").is_dir() else None
+
+    def _run(self, name: str, key: str, args: Sequence[Any]) -> Any:
+        """Run a script where its one key, a lane's prefix, lives. Each is one atomic act and safe to repeat."""
+        if name in _TAKES_IN:
+            self.check_room(key)
+        given = [key, *map(encodable, args)]
+        with away():
+            try:
+                sha, text = self._scripts[name]
+                try:
+                    return self._redis.evalsha(sha, 1, *given)
+                except _ERRORS.NoScriptError:  # the first time, flushed, or another server since: the text always does
+                    return self._redis.eval(text, 1, *given)
+            except _ERRORS.ReadOnlyError:
+                if self._address.kind == "single":  # its name may lead to another server by now
+                    self._redis.connection_pool.disconnect(inuse_connections=False)
+                raise
 
 
 @contextmanager
@@ -61,10 +178,14 @@ def away() -> Iterator[None]:
     """Turn Redis's own troubles into LedgerAway; anything else is a fault of ours and stays what it is."""
     try:
         yield
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, *_REFUSALS) as error:
+    except _AWAY as error:
         raise LedgerAway(f"the ledger (Redis) is away: {_words(error)}") from None
-    except redis.exceptions.ResponseError as error:
-        if str(error).startswith(_AWAY_WORDS) or any(word in str(error) for word in ("MISCONF", "OOM command")):
+    except (_ERRORS.CrossSlotTransactionError, _ERRORS.InvalidPipelineStack):
+        raise
+    except (*_REFUSALS, _ERRORS.RedisClusterException) as error:
+        raise LedgerAway(f"the ledger (Redis) cannot do it now: {_words(error)}") from None
+    except _ERRORS.ResponseError as error:
+        if str(error).startswith(_REFUSING_WORDS) or any(word in str(error) for word in ("MISCONF ", "OOM command")):
             raise LedgerAway(f"the ledger (Redis) cannot write: {_words(error)}") from None
         raise
 
@@ -74,6 +195,55 @@ def encodable(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
     return value
+
+
+# -- the client for each form of address -----------------------------------------------------------------------------
+
+
+def _address(url: str) -> RedisAddress:
+    try:
+        return read_redis_url(url)
+    except ValueError as error:
+        raise LedgerAway(f"the ledger's address {error}") from None
+
+
+def _client(address: RedisAddress, timeout_s: float, retries: int) -> redis.Redis:
+    """A client that sends again `retries` times when the connection is lost, for every script is safe to repeat."""
+    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), retries, supported_errors=(_ERRORS.ConnectionError,))
+    options: dict[str, Any] = {
+        "decode_responses": True, "encoding_errors": "backslashreplace",  # a damaged text is for its checksum to find
+        "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, _SOCKET_TIMEOUT_S), "protocol": 2}
+    if address.kind == "single":
+        return redis.Redis.from_url(address.plain, retry=retry, health_check_interval=0, **options)
+    given = redis.connection.parse_url(address.plain)  # type: ignore[no-untyped-call]
+    for name in ("host", "port"):
+        given.pop(name, None)
+    tls = bool(given.pop("connection_class", None))
+    options |= {"socket_connect_timeout": _SENTINEL_TIMEOUT_S}
+    if address.kind == "cluster":
+        given.pop("db", None)
+        nodes = [redis.cluster.ClusterNode(*host) for host in address.hosts]  # type: ignore[no-untyped-call]
+        cluster = redis.RedisCluster(startup_nodes=nodes, retry=redis.retry.Retry(
+            redis.backoff.ConstantBackoff(0.05), min(retries, 1)), ssl=tls, **{**given, **options})
+        return cast("redis.Redis", cluster)
+    own = {"username": given.pop("sentinel_username", None), "password": given.pop("sentinel_password", None)}
+    tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
+    watchers = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs={
+            **own, **tls_options, "ssl": tls, "socket_timeout": _SENTINEL_TIMEOUT_S, "protocol": 2,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT_S, "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0)})
+    found = watchers.master_for(  # type: ignore[no-untyped-call]
+        address.service, ssl=tls, retry=retry, **{**given, **options})
+    return cast("redis.Redis", found)
+
+
+def _facts(client: Any, name: str, where: Mapping[str, Any]) -> ServerFacts:
+    info = cast("dict[str, Any]", client.info("everything", **where))
+    try:
+        config = cast("dict[str, str]", client.config_get("*", **where))
+    except _ERRORS.ResponseError:
+        config = None
+    return ServerFacts(name, info, config)
 
 
 def _words(error: Exception) -> str:

@@ -137,6 +137,10 @@ class Lanes(Connection):
             int(ended), len(given) // 2, *given, len(records), *records])
         return str(found[-1] or "ok")
 
+    def is_covered(self, stored: Stored) -> bool:
+        """Whether a cancel or close that was received after this entry covers it."""
+        return bool(self._run("covered", prefix(stored.account), [stored.id]))
+
     def resolve(self, account: str, order: str, verdict: str, reason: str, open_for_ms: int | str = "") -> tuple[str, str]:
         """A person decides an unknown order (accepted, rejected) or has `seen` an alarm.
 

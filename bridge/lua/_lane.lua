@@ -70,13 +70,24 @@ local function coverage(kind, contract, ref)
   return contract ~= '' and 'at:' .. contract or ''
 end
 
--- Whether an entry received at `received` came before a mark that covers it.
-local function marked(contract, ref, received)
-  for _, name in ipairs({ contract ~= '' and 'at:' .. contract or '', ref ~= '' and 'ref:' .. ref or '' }) do
-    local mark = name ~= '' and redis.call('ZSCORE', P .. 'marks', name)
+-- Whether an entry received at `received` came before a mark that covers it. A cancel by `ref` means one order, which it
+-- chose among those that were here (`called_off`); its mark is for those that come later.
+local function marked(received, names)
+  for _, name in ipairs(names) do
+    local mark = redis.call('ZSCORE', P .. 'marks', name)
     if mark and tonumber(received) < tonumber(mark) then return true end
   end
   return false
+end
+
+local function marked_on_arrival(order, received)
+  return marked(received, { 'at:' .. order['contract'], 'ref:' .. order['ref'] })
+end
+
+-- The same for one that is here; it needs exit, contract, received and called_off.
+local function is_covered(order)
+  return order['exit'] == ''
+    and (order['called_off'] == '1' or marked(order['received'], { 'at:' .. order['contract'] }))
 end
 
 local COVERED = 'withdrawn: a cancel or close that was received after it covers it'
@@ -113,22 +124,26 @@ local function act(id, now)
   local covers = coverage(exit['kind'], exit['contract'], exit['ref'])
   if covers == '' then return end
   redis.call('ZADD', P .. 'marks', 'GT', exit['received'], covers)
-  local withdrawn, after = {}, '-'
+  local withdrawn, newest, after = {}, nil, '-'
   local reason = 'withdrawn: the ' .. exit['kind'] .. ' ' .. id .. ' covers it'
   while true do
     local entries = redis.call('XRANGE', P .. 'lane', after, '+', 'COUNT', 500)
     for _, entry in ipairs(entries) do
       local other = entry[2][2]
       local order = read(other, 'state', 'exit', 'contract', 'ref', 'alert', 'received')
-      if order['state'] == 'queued' and order['exit'] == '' and order['alert'] ~= exit['alert']
-          and tonumber(order['received']) <= tonumber(exit['received'])
-          and (covers == 'at:' .. order['contract'] or covers == 'ref:' .. order['ref']) then
+      local older = order['exit'] == '' and order['alert'] ~= '' and order['alert'] ~= exit['alert']
+        and tonumber(order['received']) <= tonumber(exit['received'])
+      if older and covers == 'ref:' .. order['ref'] then
+        newest = { other, order['state'] }
+      elseif older and covers == 'at:' .. order['contract'] and order['state'] == 'queued' then
         withdrawn[#withdrawn + 1] = other
       end
     end
     if #entries < 500 then break end
     after = '(' .. entries[#entries][1]
   end
+  if newest and newest[2] == 'queued' then withdrawn = { newest[1] }
+  elseif newest then redis.call('HSET', order_key(newest[1]), 'called_off', '1') end
   for _, other in ipairs(withdrawn) do withdraw(other, now, reason, exit['kind'] == 'cancel') end
   redis.call('HSET', order_key(id), 'withdrew', table.concat(withdrawn, ' '))
 end
@@ -153,7 +168,7 @@ local function put_orders(first, count, now, received)
     local order = pairs_of(first + 1, fields)
     local id, state, reason = order['id'], order['state'], order['reason']
     if redis.call('EXISTS', order_key(id)) == 0 then
-      if state == 'queued' and order['exit'] == '' and marked(order['contract'], order['ref'], received) then
+      if state == 'queued' and order['exit'] == '' and marked_on_arrival(order, received) then
         state, reason = 'cancelled', COVERED
       end
       put(order_key(id), first + 1, fields)

@@ -10,7 +10,8 @@
 -- withdrawn instead of queued again}, {"lost"} or {"state", the state}
 if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
 local id, state, reason = ARGV[4], ARGV[6], ARGV[7]
-local order = read(id, 'state', 'settled', 'entry', 'settled_as', 'exit', 'contract', 'ref', 'received', 'kind')
+local order = read(id, 'state', 'settled', 'entry', 'settled_as', 'exit', 'contract', 'ref', 'received', 'kind',
+  'called_off')
 if order['settled'] == ARGV[3] then return { 'ok', order['settled_as'] } end
 local allowed = false
 for each in string.gmatch(ARGV[5], '[^,]+') do allowed = allowed or each == order['state'] end
@@ -20,7 +21,7 @@ local next_argument = put(order_key(id), 14, tonumber(ARGV[13]))
 local records = tonumber(ARGV[next_argument])
 keep_records(id, next_argument + 1, records)
 if records > 0 then redis.call('HINCRBY', order_key(id), 'records', records) end
-if state == 'queued' and order['exit'] == '' and marked(order['contract'], order['ref'], order['received']) then
+if state == 'queued' and is_covered(order) then
   redis.call('HSET', order_key(id), 'settled', ARGV[3], 'settled_as', 'covered')
   withdraw(id, now, COVERED, true)
   return { 'ok', 'covered' }

@@ -10,7 +10,8 @@
 -- {"state", the state}
 if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
 local now, id = lane_now(), ARGV[3]
-local order = read(id, 'state', 'records', 'age', 'received', 'max_age', 'deadline', 'exit', 'contract', 'ref')
+local order = read(id, 'state', 'records', 'age', 'received', 'max_age', 'deadline', 'exit', 'contract',
+  'called_off')
 if (tonumber(order['records']) or 0) >= tonumber(ARGV[4]) then return { 'ok', tonumber(order['deadline']) - now } end
 if order['state'] ~= 'queued' and order['state'] ~= 'submitting' and order['state'] ~= 'unknown' then
   return { 'state', order['state'] }
@@ -21,9 +22,7 @@ if ARGV[9] == '1' then
   if age > tonumber(order['max_age']) then return { 'expired', age } end
   within = math.min(within, tonumber(order['max_age']) - age)
 end
-if ARGV[10] == '1' and order['exit'] == '' and marked(order['contract'], order['ref'], order['received']) then
-  return { 'covered' }
-end
+if ARGV[10] == '1' and is_covered(order) then return { 'covered' } end
 redis.call('HSET', order_key(id), 'state', 'submitting', 'attempt', ARGV[5], 'deadline', now + within, 'records', ARGV[4],
   'client_order_id', ARGV[7], 'counter', ARGV[8], 'fence', ARGV[2], 'updated', now)
 redis.call('HSETNX', order_key(id), 'submitted', now)

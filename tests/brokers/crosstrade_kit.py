@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from bridge.brokers.crosstrade import CrossTrade
-from bridge.call import Call, LookUp, Outcome, Pause, Plan, Reply, Seen
+from bridge.call import Absent, Call, LookUp, Outcome, Pause, Plan, Reply, Seen
 from bridge.order import Leg, Order
 from bridge.work import Account, Credentials, Ids, Work
 
@@ -56,7 +57,7 @@ def drive(plan: Plan | LookUp, replies: Sequence[Reply] = ()) -> tuple[list[Call
             answer = left.pop(0)
     except StopIteration as done:
         assert not left, f"never asked for: {left}"
-        outcome: Outcome | Seen | None = done.value
+        outcome: Outcome | Seen | Absent | None = done.value
         return calls, outcome
 
 
@@ -90,3 +91,17 @@ def book(*rows: dict[str, Any]) -> Reply:
 
 
 UNKNOWN_COMMAND = no("Unknown API command")
+"""What an add-on before 1.13.2 says to a lifecycle."""
+SENT_AT = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
+KNOWN = {"shows_our_ids": True, "submitted_at": SENT_AT, "looked_at": SENT_AT + timedelta(seconds=8)}
+"""What a look-up is given on an account that has shown us one of our ids."""
+
+
+def nowhere(order_id: str = "o1") -> Reply:
+    """A lifecycle's word that no such order is known."""
+    return no(f"Order linked to '{order_id}' not found.")
+
+
+def heard(seen: Seen) -> Reply:
+    """What stands in for an answer that was not heard."""
+    return Reply(status=None, fault="no complete reply within 10 s", seen=seen)

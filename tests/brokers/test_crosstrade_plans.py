@@ -167,7 +167,7 @@ def look(what: Order, /, *replies: Reply, **ids: str) -> Seen | None:
 def test_a_lifecycle_is_read_in_our_words(states: tuple[str, ...], status: str) -> None:
     seen = look(PLAIN, life("o1", *states))
 
-    assert seen == Seen(broker_status=status, broker_ids={"order": "nt1"})
+    assert seen == Seen(broker_status=status, broker_ids={"order": "nt1"}, by_our_id=True)
 
 
 def test_a_lifecycle_reason_and_a_part_filled_are_told() -> None:
@@ -253,7 +253,7 @@ def test_two_rows_with_our_id_are_told_apart_by_side_and_type_or_not_at_all() ->
 
     seen = look(PLAIN, UNKNOWN_COMMAND, book(exit_, entry))
 
-    assert seen == Seen(broker_status="filled", broker_ids={"order": "a"})
+    assert seen == Seen(broker_status="filled", broker_ids={"order": "a"}, by_our_id=True)
     assert look(PLAIN, UNKNOWN_COMMAND, book(entry, {**entry, "id": "c"})) is None
 
 
@@ -270,8 +270,8 @@ def test_an_oco_is_seen_as_a_whole_with_its_other_half_as_a_leg(one: str, two: s
     by_lifecycle = look(OCO, life("o1", one, order_id="a"), life("o1.other", two, order_id="b"))
     by_list = look(OCO, UNKNOWN_COMMAND, UNKNOWN_COMMAND, book(half("b", "StopMarket", two), half("a", "Limit", one)))
 
-    assert by_lifecycle == by_list
-    assert by_list is not None and by_list.broker_status == status
+    assert by_list is not None and by_list.broker_status == status and not by_list.by_our_id
+    assert by_lifecycle == replace(by_list, by_our_id=True)
     assert by_list.broker_ids == {"order": "a", "other": "b", "oco": "o1.oco"}
     assert by_list.legs[0]["broker_id"] == "b" and by_list.legs[0]["role"] == "other"
 
@@ -310,45 +310,6 @@ def test_a_straddle_is_told_apart_by_its_sides() -> None:
     assert seen is not None and seen.broker_ids["order"] == "b" and seen.broker_ids["other"] == "s"
 
 
-def test_a_cancel_is_seen_by_the_end_of_what_it_withdraws() -> None:
-    both = work(CANCEL, targets=(target(order="a"), work(PLAIN, order_id="o8", broker_ids={"order": "b"})))
-
-    done = drive(BROKER.look_up(both), [life("o7", "Cancelled"), life("o8", "Filled")])[1]
-    not_yet = drive(BROKER.look_up(both), [life("o7", "Cancelled"), life("o8", "Working")])[1]
-
-    assert isinstance(done, Seen) and done.broker_status == "canceled"
-    assert [leg["broker_status"] for leg in done.legs] == ["canceled", "filled"]
-    assert not_yet is None
-    assert drive(BROKER.look_up(work(CANCEL)))[1] is None
-
-
-FLAT = Reply.of({"positions": [{"instrument": "MES 12-26", "marketPosition": "Long", "quantity": 7}], "success": True})
-
-
-@pytest.mark.parametrize(("positions", "orders", "seen"), [
-    (FLAT, book(), True),
-    (FLAT, book({"instrument": "MES 12-26", "orderState": "Working"}), True),
-    (FLAT, book({"instrument": "ES 12-26", "orderState": "Cancelled"}), True),
-    (FLAT, book({"instrument": "ES 12-26", "orderState": "Working"}), False),
-    (FLAT, book({"instrument": "ES DEC26", "orderState": "Quantum"}), False),
-    (FLAT, TIMED_OUT, False),
-    (Reply.of({"positions": [{"instrument": "ES 12-26", "marketPosition": "Flat", "quantity": 0}], "success": True}),
-     book(), True),
-    (Reply.of({"positions": [{"instrument": "ES 12-26", "marketPosition": "Short", "quantity": 1}], "success": True}),
-     None, False),
-    (Reply.of({"positions": [{"instrument": None, "quantity": 1}], "success": True}), None, False),
-    (Reply.of({"positions": []}), None, False),
-    (Reply.of({"success": True}), None, False),
-    (TIMED_OUT, None, False),
-])
-def test_a_close_is_seen_only_in_complete_books_without_a_position_or_a_working_order(
-        positions: Reply, orders: Reply | None, seen: bool) -> None:
-    found = drive(BROKER.look_up(work(CLOSE)), [positions] + ([orders] if orders else []))[1]
-
-    assert bool(found) is seen
-    assert found is None or found.broker_status == "filled"
-
-
 # -- cancel ------------------------------------------------------------------------------------------------------------
 
 
@@ -360,7 +321,7 @@ def test_a_cancelled_order_is_reported_with_its_end() -> None:
     _, outcome = cancel(life("o7", "Working"), yes(), life("o7", "Working", "Cancelled"), what=(target(order="nt1"),))
 
     assert isinstance(outcome, Accepted) and not outcome.alarm
-    assert outcome.targets["o7"] == Seen(broker_status="canceled", broker_ids={"order": "nt1"})
+    assert outcome.targets["o7"] == Seen(broker_status="canceled", broker_ids={"order": "nt1"}, by_our_id=True)
 
 
 def test_an_order_filled_while_it_was_being_cancelled_is_told_as_filled() -> None:
@@ -455,11 +416,37 @@ def test_close_withdraws_both_halves_of_an_oco_then_closes() -> None:
     assert outcome.targets["o7"].broker_status == "canceled"
 
 
-def test_close_looks_first_only_where_it_knows_no_id() -> None:
-    calls, _ = close(life("o7", "Working", order_id="nt9"), yes("nt9"), CLOSED, life("o7", "Cancelled"),
-                     what=(target(),))
+def test_a_close_reads_nothing_before_it_is_sent_whatever_is_unknown_of_the_orders() -> None:
+    calls, outcome = close(yes("o7"), CLOSED, life("o7", "Cancelled"), what=(target(),))
 
-    assert [call.operation for call in calls] == ["lifecycle", "cancel", "close", "lifecycle"]
+    assert [call.operation for call in calls] == ["cancel", "close", "lifecycle"]
+    assert calls[0].url == f"{HOME}/orders/o7/cancel"
+    assert isinstance(outcome, Accepted) and not outcome.alarm
+
+
+LATE = {"id": "nt9", "ocoId": "o7.oco", "orderAction": "Sell", "orderType": "Limit", "orderState": "Working"}
+OTHER = {**LATE, "id": "nt8", "orderType": "StopMarket", "orderState": "Cancelled"}
+OLD = (UNKNOWN_COMMAND, UNKNOWN_COMMAND)
+
+
+def test_an_order_that_our_own_id_did_not_reach_is_withdrawn_after_the_close_once_it_is_found_to_work() -> None:
+    calls, outcome = close(gone("o7"), gone("o7.other"), CLOSED, *OLD, book(LATE, OTHER), yes("nt9"),
+                           *OLD, book({**LATE, "orderState": "Cancelled"}, OTHER), what=(target(OCO),))
+
+    assert [call.url.removeprefix(HOME) for call in calls if call.write] == [
+        "/orders/o7/cancel", "/orders/o7.other/cancel", "/positions/close", "/orders/nt9/cancel"]
+    assert isinstance(outcome, Accepted) and not outcome.alarm
+    assert outcome.targets["o7"].broker_status == "canceled"
+
+
+def test_an_order_that_nothing_finds_is_an_alarm_of_a_close_unless_the_add_on_knows_our_ids() -> None:
+    replies = (gone("o7"), CLOSED, UNKNOWN_COMMAND, book())
+
+    _, older = close(*replies, what=(target(),))
+    newer = drive(BROKER.submit(work(CLOSE, targets=(target(),), shows_our_ids=True)), replies)[1]
+
+    assert isinstance(older, Accepted) and "never seen" in older.alarm
+    assert isinstance(newer, Accepted) and not newer.alarm
 
 
 @pytest.mark.parametrize("reply", [no(), TIMED_OUT, SILENT])
@@ -488,5 +475,3 @@ def test_a_filled_atm_entry_is_no_alarm_of_a_close() -> None:
     _, outcome = close(gone("a"), CLOSED, life("o7", "Filled"), what=(target(OSO, order="a"),))
 
     assert isinstance(outcome, Accepted) and not outcome.alarm
-
-

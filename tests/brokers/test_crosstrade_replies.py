@@ -12,6 +12,7 @@ from crosstrade_kit import (
     BROKER,
     CANCEL,
     CLOSE,
+    OCO,
     OSO,
     PLAIN,
     REST,
@@ -353,22 +354,30 @@ def bad_replies() -> list[dict[str, Any]]:
             if case["area"] == "broker_reply" and case["given"].get("broker") == "crosstrade"]
 
 
-@needs_data
-@pytest.mark.parametrize("case", bad_replies(), ids=lambda case: str(case["id"]))
-def test_bad_replies_come_to_the_state_that_is_expected(case: dict[str, Any]) -> None:
-    given_, expect = case["given"], case["expect"]
+def reply_of(given_: dict[str, Any]) -> Reply:
+    """What a plan is sent for a case. Of a call of which no byte left that is only the driver's word for it."""
     if transport := given_.get("transport"):
-        # Before a byte left, nothing reaches the plan but the driver's word that nothing was executed.
-        sent = transport["phase"] == "after_send"
-        reply = Reply(status=None, fault=transport["exception"], not_executed=not sent)
-        states = {"rejected": ["retry"]} if not sent else {}
-    else:
-        body = given_["reply"]["body"]
-        text = base64.b64decode(body["base64"]).decode("utf-8", "replace") if isinstance(body, dict) else body
-        reply, states = Reply(status=given_["reply"]["status"], text=text, headers=given_["reply"]["headers"]), {}
+        return Reply(status=None, fault=transport["exception"], not_executed=transport["phase"] != "after_send")
+    body = given_["reply"]["body"]
+    text = base64.b64decode(body["base64"]).decode("utf-8", "replace") if isinstance(body, dict) else body
+    return Reply(status=given_["reply"]["status"], text=text, headers=given_["reply"]["headers"])
 
-    assert hold(reply) is None
-    outcome = placed(reply)
+
+def over_the_socket(case: dict[str, Any]) -> bool:
+    """Whether a case can happen over the WebSocket, where an answer has no status of its own."""
+    return "transport" in case["given"] or case["given"]["reply"]["status"] == 200
+
+
+@needs_data
+@pytest.mark.parametrize(("case", "account"), [
+    pytest.param(case, account, id=f"{case['id']}-{account.transport}")
+    for case in bad_replies() for account in (REST, WS) if account is REST or over_the_socket(case)])
+def test_bad_replies_come_to_the_state_that_is_expected(case: dict[str, Any], account: Account) -> None:
+    reply, expect = reply_of(case["given"]), case["expect"]
+    states = {"rejected": ["retry"]} if reply.not_executed else {}
+
+    assert hold(reply, account) is None
+    outcome = placed(reply, account)
 
     state = type(outcome).__name__.lower()
     wanted = expect["state"] if isinstance(expect["state"], list) else [expect["state"]]
@@ -376,6 +385,21 @@ def test_bad_replies_come_to_the_state_that_is_expected(case: dict[str, Any]) ->
     assert not isinstance(outcome, Accepted)
     assert all(word in outcome.reason for word in expect.get("must_mention", []))
     assert TOKEN not in repr(outcome)
+
+
+@needs_data
+@pytest.mark.parametrize("case", [case for case in bad_replies() if not reply_of(case["given"]).not_executed],
+                         ids=lambda case: str(case["id"]))
+def test_bad_replies_to_the_second_half_of_an_oco_leave_it_in_doubt_or_undo_the_first(case: dict[str, Any]) -> None:
+    """What is unknown of a single order is unknown of the half; what is refused takes the first half back."""
+    reply = reply_of(case["given"])
+    alone = placed(reply)
+
+    undo = [yes("a"), life("o1", "Cancelled", order_id="a")] if isinstance(alone, Rejected) else []
+    calls, outcome = drive(BROKER.submit(work(OCO)), [yes("a"), reply, *undo])
+
+    assert isinstance(outcome, type(alone))
+    assert len([call for call in calls if call.write]) == (3 if undo else 2)
 
 
 def test_a_cancel_of_nothing_says_so_and_asks_nothing() -> None:

@@ -74,6 +74,33 @@ def test_a_given_token_that_was_refused_waits_for_a_person(old: Token, now: floa
         assert "midnight" in answer.reason and answer.wait_s == 60 and "t0" not in answer.reason
 
 
+WHAT_TO_DO = ("midnight in India", "the portal", "credentials.token", "start the worker again")
+
+
+def test_every_word_about_a_dead_token_tells_the_trader_what_to_do() -> None:
+    """Nobody but a person can make the new one, so its end is announced in time."""
+    assert BROKER.person_renews
+    call = Call(operation="place", method="POST", url="https://x/api/v1/orders", step="entry", write=True)
+    dead = {"status": "error", "message": "Request Unauthorised", "error_code": 40000, "data": {}}
+    told = [log_in(account({"token": "t0"}), token=Token(value="t0", expires_at=MIDNIGHT), now=MIDNIGHT + 1)[1].reason,
+            log_in(account({}))[1].reason]
+    for reply in (Reply.of(dead, 401), Reply.of({"message": "token"}, 401), Reply.of("<html>", 403)):
+        hold = BROKER.nothing_done(call, reply)
+        assert hold is not None and hold.renew and hold.person and hold.whole_login
+        told.append(hold.reason)
+    for words in told:
+        assert all(word in words for word in WHAT_TO_DO), words
+        assert words.count("midnight") == 1
+
+
+def test_a_token_of_unknown_age_is_taken_to_live_until_the_next_midnight() -> None:
+    """It is opaque: yesterday's looks like today's until the first call is refused."""
+    for now in (MIDNIGHT + 1, MIDNIGHT + 86_399):
+        _, token = log_in(account({"token": "yesterdays"}), now=now)
+
+        assert token == Token(value="yesterdays", expires_at=MIDNIGHT + 86_400)
+
+
 def test_no_token_is_renewed_before_its_end() -> None:
     """One made before midnight ends at midnight too: renewing early would log in again with every call."""
     assert BROKER.renew_before_s == 0

@@ -35,6 +35,9 @@ def account(client_id: str = "YG1234") -> Account:
 def work(kind: Kind = "plain") -> Work:
     stop = Leg(role="stop_loss", side="sell", type="stop", stop_price=Decimal(12))
     target = Leg(role="take_profit", side="sell", type="limit", price=Decimal(14))
+    if kind == "close":
+        one = Order(kind=kind, symbol="IDEA", options={"exchange": "NSE", "instrument_token": "14366"})
+        return Work(order=one, account=account(), ids=Ids(order_id="o1", counter=101))
     one = Order(kind=kind, symbol="IDEA", side="buy", quantity=Decimal(1), type="limit", price=Decimal(13),
                 stop_loss=stop if kind != "plain" else None, take_profit=target if kind == "oso" else None,
                 options={"exchange": "NSE", "instrument_token": "14366", "product": "MIS"})
@@ -42,9 +45,13 @@ def work(kind: Kind = "plain") -> Work:
 
 
 def judge(kind: Kind, reply: Reply) -> Outcome:
-    """What a submission came to that was answered like this."""
+    """What a submission (of a close: its closing order) came to that was answered like this."""
     plan = BROKER.submit(work(kind))
     next(plan)
+    if kind == "close":
+        plan.send(Reply.of({"data": {"orders": []}, "status": "success"}))
+        open_one = {"exchange": "NSE", "instrument_token": 14366, "net_quantity": 1, "product": "MIS"}
+        assert plan.send(Reply.of({"data": [open_one], "status": "success"})).write
     try:
         plan.send(reply)
     except StopIteration as done:
@@ -205,19 +212,18 @@ def bad_reply(given_case: dict[str, Any]) -> Reply | None:
 
 @pytest.mark.skipif(not BAD, reason="the shared bad inputs are not beside this repository")
 @pytest.mark.parametrize("case", BAD, ids=lambda case: str(case["id"]))
-def test_bad_replies_end_in_the_state_they_name(case: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "cover", "oso", "close"])
+def test_bad_replies_end_in_the_state_they_name(case: dict[str, Any], kind: Kind) -> None:
     wanted = case["expect"]["state"]
     reply = bad_reply(case["given"])
     if reply is None:
         assert wanted == "retry"
         reply = Reply(status=None, fault="the broker's host name cannot be resolved", not_executed=True)
-        assert isinstance(judge("cover", reply), Rejected), "once the driver's patience is over"
+        assert isinstance(judge(kind, reply), Rejected), "once the driver's patience is over"
         return
-    call = next(BROKER.submit(work("cover")))
-    assert isinstance(call, Call)
 
-    hold = BROKER.nothing_done(call, reply)
-    outcome = judge("cover", reply)
+    hold = BROKER.nothing_done(PLACE, reply)
+    outcome = judge(kind, reply)
 
     assert (hold is not None) == (reply.status == 401)
     assert STATES[type(outcome)] in ([wanted] if isinstance(wanted, str) else wanted)

@@ -10,7 +10,6 @@ from tradovate_kit import (
     BROKER,
     CANCEL,
     CLOSE,
-    COVER,
     OCO,
     OSO,
     STRATEGY,

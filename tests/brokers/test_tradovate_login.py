@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_a_renewal_that_fails_is_followed_by_one_new_log_in(reply: Reply) -> Non
 @pytest.mark.parametrize(("reply", "wait_s"), [
     (Reply(status=429), 3600), (Reply(status=429, headers={"retry-after": "30"}), 30),
     (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": False}), 2),
-    (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": True}), None)])
+    (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": True}), 3600)])
 def test_a_limit_or_penalty_ends_the_attempt_at_once(reply: Reply, wait_s: float | None) -> None:
     for token in (None, ALIVE):
         calls, got = log_in([reply], token)
@@ -120,7 +120,19 @@ def test_a_log_in_nobody_answered_is_repeated_once_and_then_spaced_out(reply: Re
 
     assert len(cured_calls) == 2 and isinstance(cured, Token)
     assert len(calls) == 2 and isinstance(got, LoginRefused)
-    assert got.wait_s is not None and 3600 / got.wait_s <= 5
+    assert got.wait_s is not None and len(calls) * 3600 / got.wait_s <= (BROKER.most_log_ins_per_hour or 0)
+
+
+def test_an_answer_without_a_token_is_asked_again_at_most_five_times_an_hour() -> None:
+    calls, got = log_in([Reply.of({})])
+
+    assert isinstance(got, LoginRefused) and got.wait_s is not None and len(calls) * 3600 / got.wait_s <= 5
+
+
+def test_a_log_in_that_never_left_is_no_log_in_and_tried_again_soon() -> None:
+    calls, got = log_in([Reply(status=None, fault="refused", not_executed=True)])
+
+    assert len(calls) == 1 and isinstance(got, LoginRefused) and got.wait_s == 15
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"accessToken": ""}', '{"accessToken": 5}', "<html>", "{}"])
@@ -162,3 +174,85 @@ def test_credentials_longer_than_the_log_in_takes_are_a_fault_of_the_account() -
 
     assert list(BROKER.account_faults(ACCOUNT)) == []
     assert [name for name, _ in BROKER.account_faults(long)] == ["credentials.device_id"]
+
+
+# -- what the session sees of a log-in's answers -----------------------------------------------------------------------
+
+PENALTY = {"p-ticket": "12345", "p-time": 2, "p-captcha": False}
+
+
+def driven(answer: Callable[[Call], Reply], token: Token | None = None) -> tuple[list[Call], float, Any]:
+    """Log in as the session does: what was not executed is waited for and asked again with its ticket."""
+    steps, calls, waited = BROKER.log_in(ACCOUNT, NOW, token), [], 0.0
+    try:
+        call = next(steps)
+        while len(calls) < 20:
+            calls.append(call)
+            reply = answer(call)
+            hold = BROKER.nothing_done(call, reply)
+            if hold is None or hold.person:
+                call = steps.send(reply)
+                continue
+            waited += hold.wait_s
+            if hold.ticket and call.body is not None:
+                call = replace(call, body={**call.body, **hold.ticket})
+    except StopIteration as done:
+        return calls, waited, done.value
+    raise AssertionError("the log-in does not end")
+
+
+def test_the_ticket_of_a_penalised_log_in_goes_back_with_the_same_body_after_its_time() -> None:
+    def answer(call: Call) -> Reply:
+        return GOOD if call.body.get("p-ticket") == "12345" else Reply.of(PENALTY)
+
+    (first, second), waited, got = driven(answer)
+
+    assert second.body == {**first.body, "p-ticket": "12345"} and waited == 2
+    assert isinstance(got, Token)
+
+
+def test_a_captcha_at_the_log_in_is_for_a_person_and_asked_once() -> None:
+    calls, waited, got = driven(lambda call: Reply.of(PENALTY | {"p-captcha": True}))
+
+    assert len(calls) == 1 and waited == 0
+    assert isinstance(got, LoginRefused) and got.wait_s == 3600 and "captcha" in got.reason
+
+
+@pytest.mark.parametrize("operation", ["accesstokenrequest", "renewaccesstoken"])
+def test_a_log_in_s_penalty_holds_the_log_in_and_its_429_the_next_log_ins_alone(operation: str) -> None:
+    call = Call(operation=operation, method="POST", url="", step="log-in", write=False)
+    penalty = BROKER.nothing_done(call, Reply.of(PENALTY))
+    captcha = BROKER.nothing_done(call, Reply.of(PENALTY | {"p-captcha": True}))
+    limit, told = (BROKER.nothing_done(call, Reply(status=429, headers=headers)) for headers in ({}, {"retry-after": "9"}))
+
+    assert penalty is not None and dict(penalty.ticket) == {"p-ticket": "12345"}
+    assert (penalty.wait_s, penalty.whole_login, penalty.person) == (2, True, False)
+    assert captcha is not None and (captcha.wait_s, captcha.whole_login, captcha.person) == (3600, True, True)
+    assert limit is not None and (limit.wait_s, limit.whole_login, limit.person, limit.grows) == (3600, False, True, False)
+    assert told is not None and told.wait_s == 9
+
+
+@pytest.mark.parametrize("reply", [BAD, GOOD, Reply(status=401, text="Invalid access token"), Reply(status=408),
+                                   Reply(status=423), Reply(status=500), Reply(status=None, fault="x"),
+                                   Reply.of({"accessToken": "new", "p-ticket": "t", "p-time": 5})])
+def test_no_other_answer_to_a_log_in_may_be_asked_for_again(reply: Reply) -> None:
+    for operation in ("accesstokenrequest", "renewaccesstoken"):
+        call = Call(operation=operation, method="POST", url="", step="log-in", write=False)
+        assert BROKER.nothing_done(call, reply) is None
+
+
+def test_a_token_beside_a_ticket_is_a_token() -> None:
+    assert log_in([Reply.of({"accessToken": "new", "p-ticket": "t", "p-time": 5})])[1] == Token(
+        value="new", expires_at=NOW + 5400)
+
+
+def test_a_locked_user_is_asked_for_again_after_its_hour_and_a_refused_one_never_by_itself() -> None:
+    _, locked = log_in([Reply.of({"errorText": "Too many attempts", "userStatus": "TemporaryLocked"})])
+    _, closed = log_in([Reply.of({"errorText": "Access is denied", "userStatus": "Closed"})])
+
+    assert isinstance(locked, LoginRefused) and locked.wait_s == 3600
+    assert isinstance(closed, LoginRefused) and closed.wait_s is None
+
+
+def test_log_ins_in_an_hour_stay_below_the_five_that_tradovate_takes() -> None:
+    assert BROKER.most_log_ins_per_hour == 4

@@ -48,7 +48,7 @@ class Running:
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
         self.environ |= {"BRIDGE_SECRET": SECRET, "BRIDGE_BIND": f"127.0.0.1:{port}",
                          "BRIDGE_SANDBOX_BIND": f"127.0.0.1:{sandbox_port}", "BRIDGE_LOG_FORMAT": "json",
-                         "BRIDGE_LOOKUP_PATIENCE": "2s", "BRIDGE_CALL_TIMEOUT": "3s", "BRIDGE_LEASE": "8s",
+                         "BRIDGE_LOOKUP_PATIENCE": "2s", "BRIDGE_SETTLE": "300ms", "BRIDGE_CALL_TIMEOUT": "3s", "BRIDGE_LEASE": "8s",
                          "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **(more or {})}
         if GIVEN_REDIS:
             self.environ["BRIDGE_REDIS_URL"] = GIVEN_REDIS
