@@ -137,7 +137,8 @@ class Sender:
             if call.write and (late := self._put_on_record(own, run, call, work)):
                 return late
             left_before = run.write_left
-            answer = self._session.send(call, self._last_look(own, run, call))
+            answer = self._session.send(call, self._last_look(own, run, call),
+                                        first=call.undoes or run.stored.order.is_exit)
             if isinstance(answer, Reply):
                 run.evidence += self._evidence(call, answer)
                 return answer

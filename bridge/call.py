@@ -100,7 +100,8 @@ class Reply:
         """A short account of it for a reason that a trader reads."""
         if self.status is None:
             return self.fault or "no reply"
-        return f"HTTP {self.status}" + (f": {self.text[:200]}" if self.text.strip() else " with an empty body")
+        text = "".join(each if each.isprintable() else " " for each in self.text[:200]).strip()
+        return f"HTTP {self.status}" + (f": {text}" if text else " with an empty body")
 
     @classmethod
     def of(cls, body: Any, status: int = 200) -> Reply:

@@ -456,6 +456,10 @@ class Lane:
         if seen.broker_status == "rejected" and not stored.order.is_exit:
             self._settle(own, stored, "reject", found, fields=fields, records=records, ended=True)
             return
+        if stored.order.kind == "close" and seen.broker_status in ("rejected", "canceled", "expired"):
+            self._log.error("told to a person", order=stored.id, reason=f"the closing order came to nothing: {found}")
+            self._settle(own, stored, "reject", found, fields=fields, records=records, person=True)
+            return
         ended = seen.all_ended or stored.order.is_exit
         self._settle(own, stored, "accept", found, fields=fields, records=records, ended=ended,
                      open_for_ms=None if ended else _open_for_ms(stored))

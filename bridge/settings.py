@@ -219,9 +219,7 @@ _KNOWN = {setting.name for setting in SETTINGS} | {"BRIDGE_PARENT_PID"}
 def mask_url(url: str) -> str:
     """A URL without its passwords: that of the log-in, and those among its options."""
     scheme, mark, rest = url.partition("://")
-    rest, question, query = rest.partition("?")
-    place, slash, path = rest.partition("/")
-    login, at, hosts = place.rpartition("@")
+    login, at, rest = rest.rpartition("@")
     user, colon, _ = login.partition(":")
-    query = re.sub(r"([^&=]*password)=[^&]*", r"\1=***", query)
-    return f"{scheme}{mark}{user}{colon}{'***' if colon else ''}{at}{hosts}{slash}{path}{question}{query}"
+    rest = re.sub(r"([^?&=]*password)=[^&]*", r"\1=***", rest)
+    return f"{scheme}{mark}{user}{colon}{'***' if colon else ''}{at}{rest}"

@@ -195,6 +195,8 @@ class Transport:
         self._http.mount("http://", adapter)
         self._http.mount("https://", adapter)
         self._sockets: dict[str, websocket.WebSocket] = {}
+        self.used_at: float | None = None
+        """When a connection was last seen to work, on the monotonic clock."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -204,11 +206,19 @@ class Transport:
                 ws.close(timeout=0)
         self._sockets.clear()
 
-    def send(self, call: Call, last_look: Callable[[], None] = lambda: None) -> Reply | NotSent:
-        """Send a dressed call once. `last_look` may raise Withheld right before the first byte."""
-        watch, deadline = _Watch(last_look), _Deadline(_reaper, self._timeout_s)
+    def send(self, call: Call, last_look: Callable[[], None] = lambda: None,
+             within_s: float | None = None) -> Reply | NotSent:
+        """Send a dressed call once. `last_look` may raise Withheld right before the first byte.
+
+        `within_s`: the whole call may take no longer than this, where that is less than any call may take.
+        """
+        timeout_s = self._timeout_s if within_s is None else min(within_s, self._timeout_s)
+        watch, deadline = _Watch(last_look), _Deadline(_reaper, timeout_s)
+        sent_at = monotonic()
         try:
-            return self._frame(call, watch, deadline) if call.method == "WS" else self._request(call, watch, deadline)
+            reply = self._frame(call, watch, deadline) if call.method == "WS" else self._request(call, watch, deadline)
+            self.used_at = sent_at  # the transport counts a connection's age from its last request
+            return reply
         except Withheld as error:
             return NotSent(str(error))
         except websocket.WebSocketBadStatusException as error:
@@ -217,7 +227,7 @@ class Transport:
             return NotSent(f"the WebSocket handshake was answered with HTTP {error.status_code}")
         except (requests.RequestException, urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError,
                 ValueError) as error:
-            fault = _words(error, deadline, self._timeout_s)
+            fault = _words(error, deadline, timeout_s)
             return Reply(status=None, fault=fault) if watch.sent else NotSent(fault)
         finally:
             deadline.done()
@@ -227,7 +237,7 @@ class Transport:
         _in_hand.watch, _in_hand.deadline = watch, deadline
         try:
             with self._http.request(call.method, call.url, data=data, headers=dict(call.headers), stream=True,
-                                    allow_redirects=False, timeout=(min(5.0, self._timeout_s), self._timeout_s)) as got:
+                                    allow_redirects=False, timeout=(min(5.0, deadline.left()), deadline.left())) as got:
                 body = _read(got, deadline)
                 return Reply(status=got.status_code, text=_text(body), headers=_some_headers(got.headers))
         finally:
@@ -336,7 +346,9 @@ def _words(error: Exception, deadline: _Deadline, timeout_s: float) -> str:
     for mark, words in _WORDS:
         if mark in text:
             return words
-    return {"ValueError": str(error)}.get(type(error).__name__, f"the connection failed ({type(error).__name__})")
+    if type(error) is ValueError:
+        return str(error)
+    return next((words for kinds, words in _WORDS_BY_KIND if isinstance(error, kinds)), "the connection failed")
 
 
 _WORDS = (
@@ -349,6 +361,13 @@ _WORDS = (
     ("reset by peer", "the connection was reset"),
     ("incompleteread", "the reply broke off"),
     ("connection to remote host was lost", "the connection was lost"),
+    ("cannot decode: ", "the reply's text is no UTF-8"),
+    ("decode", "the reply cannot be read: its encoding is damaged"),
+    ("connection broken", "the reply broke off"),
+)
+_WORDS_BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((websocket.WebSocketPayloadException, websocket.WebSocketProtocolException), "the reply broke the rules of WebSocket"),
+    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "the reply was no whole HTTP reply"),
 )
 
 

@@ -130,8 +130,11 @@ class Worker:
             if monotonic() - tended_at > _TEND_EVERY_S:
                 tended_at = monotonic()
                 self._tend(account, own, follower)
-            if not self.stop.is_set():
-                newest = self.ledger.wait_after(account.name, newest, _WAIT_S if wait_s is None else min(wait_s, _WAIT_S))
+            if self.stop.is_set():
+                return
+            if wait_s is None:
+                session.keep_warm()
+            newest = self.ledger.wait_after(account.name, newest, _WAIT_S if wait_s is None else min(wait_s, _WAIT_S))
 
     def _tend(self, account: Account, own: Ownership, follower: _Follower) -> None:
         """What a lane's owner does now and then: forget what is old, look up what is due, complete what is half-written."""
@@ -139,6 +142,7 @@ class Worker:
         for order in self.ledger.due_look_ups(account.name):
             follower.add(account, own, order, 0.0)
         sweep(self.ledger, account.name)
+        self._logins[account.login].announce(account)
 
     def _pass(self, lane: Lane, own: Ownership, newest: str) -> tuple[float | None, str]:
         """Handle the lane's orders in turn.

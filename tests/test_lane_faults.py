@@ -273,11 +273,11 @@ def test_a_try_that_was_not_sent_is_shown_as_not_sent(ledger: Ledger, server: To
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     real, tries = bridge.transport.Transport.send, []
 
-    def once_not(self: Any, call: Call, last_look: Any = lambda: None) -> Any:
+    def once_not(self: Any, call: Call, last_look: Any = lambda: None, **more: Any) -> Any:
         if call.write and not tries:
             tries.append(1)
             return bridge.transport.NotSent("the connection was refused")
-        return real(self, call, last_look)
+        return real(self, call, last_look, **more)
 
     monkeypatch.setattr(bridge.transport.Transport, "send", once_not)
     order = send(ledger, plain())

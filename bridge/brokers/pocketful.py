@@ -1118,8 +1118,8 @@ def _assumed_resting(work: Work) -> list[dict[str, Any]]:
 
 
 _REASONS: Final = MappingProxyType({
-    40000: f"no permission; {_TODAYS_TOKEN}. With today's token: the app, the client or the IP address is not allowed to "
-           "do this (orders are taken only from the static one that is registered in the portal)",
+    40000: f"no permission; {_TODAYS_TOKEN}. With today's token: the app, the client or the IP address is not allowed "
+           "to do this (orders are taken only from the static one that is registered in the portal)",
     44000: "a parameter is not valid, or the price is outside the day's range",
     45000: "price or quantity is not valid, or the broker does not know the id",
     45010: "the instrument token is wrong",

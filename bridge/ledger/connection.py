@@ -225,6 +225,7 @@ def _client(address: RedisAddress, timeout_s: float, retries: int) -> redis.Redi
         nodes = [redis.cluster.ClusterNode(*host) for host in address.hosts]  # type: ignore[no-untyped-call]
         cluster = redis.RedisCluster(startup_nodes=nodes, retry=redis.retry.Retry(
             redis.backoff.ConstantBackoff(0.05), min(retries, 1)), ssl=tls, **{**given, **options})
+        cluster.cluster_response_callbacks["HGETALL"] = _as_pairs  # a transaction gives them back as they are on the wire
         return cast("redis.Redis", cluster)
     own = {"username": given.pop("sentinel_username", None), "password": given.pop("sentinel_password", None)}
     tls_options = {name: value for name, value in given.items() if name.startswith("ssl_")}
@@ -237,6 +238,10 @@ def _client(address: RedisAddress, timeout_s: float, retries: int) -> redis.Redi
     return cast("redis.Redis", found)
 
 
+def _as_pairs(found: Any, **_: Any) -> Any:
+    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+
+
 def _facts(client: Any, name: str, where: Mapping[str, Any]) -> ServerFacts:
     info = cast("dict[str, Any]", client.info("everything", **where))
     try:
@@ -247,7 +252,7 @@ def _facts(client: Any, name: str, where: Mapping[str, Any]) -> ServerFacts:
 
 
 def _words(error: Exception) -> str:
-    return str(error).split("\n")[0][:200] or type(error).__name__
+    return str(error).split("\n")[0].split(" : <")[0][:200] or type(error).__name__
 
 
 def _read_scripts() -> dict[str, str]:

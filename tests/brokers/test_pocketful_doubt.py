@@ -1,4 +1,4 @@
-"""When an answer was not heard at Pocketful: what a look-up may conclude, what a plan makes of it, what a close waits for."""
+"""When an answer was not heard at Pocketful: what a look-up may conclude, and what plans and exits make of it."""
 
 from __future__ import annotations
 
@@ -112,8 +112,9 @@ def test_a_book_that_was_not_read_whole_proves_nothing(which: str, reply: Reply)
         assert look(sent(work), desk) is None
 
 
-@pytest.mark.parametrize("change", [{"instrument_token": 1}, {"exchange": "BSE"}, {"order_side": "SELL"}, {"quantity": 2},
-                                    {"order_entry_time": ENTERED - 7200}, {"user_order_id": 101, "quantity": None}])
+@pytest.mark.parametrize("change", [
+    {"instrument_token": 1}, {"exchange": "BSE"}, {"order_side": "SELL"}, {"quantity": 2},
+    {"order_entry_time": ENTERED - 7200}, {"user_order_id": 101, "quantity": None}])
 def test_a_row_with_our_id_that_does_not_fit_is_neither_ours_nor_proof(change: Mapping[str, Any]) -> None:
     for work in (plain(), plain(shows_our_ids=True)):
         assert look(sent(work), Desk(pending=[row(**change)])) is None
