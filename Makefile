@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
 
-.PHONY: install run test lock clean
+.PHONY: install run test soak lock clean
 
 install: $(READY)
 
@@ -21,6 +21,9 @@ test: install           ## checks and tests
 	$(VENV)/bin/ruff check bridge tests
 	$(VENV)/bin/mypy --strict bridge
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+soak: install           ## kill it at random and hold it to its promises; ARGS=--help tells more
+	@$(VENV)/bin/python -m tests.soak $(ARGS)
 
 lock: install           ## resolve the dependencies anew (with Python 3.11.2 or older: it needs the most of them)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-tools

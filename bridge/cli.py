@@ -360,6 +360,23 @@ def config(sandbox: bool, as_json: bool) -> None:
         print_configuration(found)
 
 
+@main.command()
+@AS_JSON
+def doctor(as_json: bool) -> None:
+    """Is this installation sound, and what would an accepted alert survive?
+
+    Looks at the Redis or Valkey server, the lanes, the templates and the accounts, and changes nothing. One line for
+    each check: ok, warn or fault, and what to do. Exit code 1 when something is at fault, 3 when the server cannot be
+    reached.
+
+    \b
+    Example:
+        bridge doctor
+    """
+    from bridge.doctor import run_doctor
+    click.get_current_context().exit(run_doctor(os.environ, as_json=as_json))
+
+
 # -- helpers ---------------------------------------------------------------------------------------------------------
 
 

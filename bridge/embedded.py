@@ -38,6 +38,7 @@ _LONGEST_SOCKET_PATH = 100
 _LOWEST_VERSION = 7
 _START_S = 120.0
 """A large history loads at about 100,000 orders a second; the server says LOADING meanwhile."""
+_LEAST_TO_START = 1 << 20
 _LOCK_S = 5.0
 """A predecessor that was killed takes this long, at most, to let go of the data."""
 
@@ -139,7 +140,10 @@ class EmbeddedServer:
         if self._lock is None:
             self._lock = _lock(self.folder)
         socket_path = self._socket_path()
-        socket_path.unlink(missing_ok=True)
+        try:
+            socket_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ServiceError(f"BRIDGE_DATA: {socket_path} cannot be replaced: {error.strerror}") from None
         self._process = subprocess.Popen(
             [str(binary()), *_options(self.folder, socket_path)], cwd=self.folder, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -148,7 +152,11 @@ class EmbeddedServer:
             env={**os.environ, PARENT: str(os.getpid())})
         self.url = f"unix://{socket_path}"
         self._wait_until_it_answers(given_up)
-        (self.folder / "url").write_text(self.url + "\n")
+        try:
+            (self.folder / "url").write_text(self.url + "\n")
+        except OSError as error:
+            self.stop()
+            raise ServiceError(f"BRIDGE_DATA: {self.folder / 'url'} cannot be written: {error.strerror}") from None
 
     def ended(self) -> bool:
         """Whether the process is gone."""
@@ -171,13 +179,20 @@ class EmbeddedServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()  # nothing is lost: every write is on disk before it is answered
                 self._process.wait()
-        (self.folder / "url").unlink(missing_ok=True)
+        try:
+            (self.folder / "url").unlink(missing_ok=True)
+        except OSError:
+            pass  # nobody is misled: `find` looks at the lock
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _short_of_disk(self) -> str:
+        free = free_disk(self.folder)
+        return "" if free is None or free >= _LEAST_TO_START else f" (its disk is full: {free >> 10} kB free; make room)"
 
     def _socket_path(self) -> Path:
         near = self.folder / "valkey.sock"
@@ -197,13 +212,21 @@ class EmbeddedServer:
                     return
                 except LedgerAway as away:
                     if self.ended():
-                        raise ServiceError(f"the embedded server did not start on {self.folder}:\n"
+                        raise ServiceError(f"the embedded server did not start on {self.folder}{self._short_of_disk()}:\n"
                                            f"{self.last_words()}") from None
                     if time.monotonic() > deadline:
                         raise ServiceError(f"the embedded server does not answer: {away}") from None
                 time.sleep(0.02)
         finally:
             ledger.close()
+
+
+def free_disk(folder: Path) -> int | None:
+    """Free bytes of the disk that holds a folder, for this user; None when that cannot be known."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def _make_private(folder: Path) -> None:
@@ -236,10 +259,13 @@ def _lock(folder: Path) -> IO[str]:
                 raise ServiceError(f"BRIDGE_DATA: another `bridge up` (process {owner or 'unknown'}) is using "
                                    f"{folder}; stop it, or choose another folder") from None
             time.sleep(0.05)
-    lock.seek(0)
-    lock.truncate()
-    lock.write(str(os.getpid()))
-    lock.flush()
+    try:
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+    except OSError as error:
+        raise ServiceError(f"BRIDGE_DATA: {path} cannot be written: {error.strerror}") from None
     return lock
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from bridge.accounts import Accounts, load_accounts
 from bridge.brokers import BROKERS
@@ -29,7 +30,7 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
     """The settings. Raises SettingsError that names every wrong one."""
     settings = read_settings(environ)
     password = settings.redis_url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    keep_secret(settings.secret, password)
+    keep_secret(settings.secret, password, *parse_qs(settings.redis_url.partition("?")[2]).get("sentinel_password", []))
     return settings
 
 

@@ -67,8 +67,6 @@ ORDERS = {
     ("tradovate", "startorderstrategy"): replace(
         _ES, kind="oso", type="market", price=None,
         stop_loss=replace(_STOP, stop_price=None, offset=D(5)), take_profit=replace(_TARGET, price=None, offset=D(10))),
-    ("tradovate", "liquidateposition"): Order(kind="close", symbol="ESZ6"),
-    ("tradovate", "cancelorder"): Order(kind="cancel", options={"orderId": 42}),
     ("crosstrade", "place"): _NT,
     ("crosstrade", "cancel"): Order(kind="cancel", options={"orderId": "nt1"}),
     ("crosstrade", "close"): Order(kind="close", symbol="ES 12-26"),
@@ -289,6 +287,8 @@ def test_a_bad_reply_ends_in_the_state_it_names(name: str, endings: Endings) -> 
     assert ending.waiting == [found["state"] == "unknown"]
     assert words_for_a_trader(found["reason"]), found["reason"]
     assert all(words in found["reason"] for words in expect.get("must_mention", ()))
+    if "repeat" in case["given"].get("reply", {"body": ""})["body"]:
+        assert "larger than" in found["reason"]
     if found["state"] == "expired":
         why = [each["reason"] for each in found["history"] if each["state"] == "queued"]
         assert len(why) > 1 and all(words_for_a_trader(each) for each in why[1:]) and why[-1] in found["reason"]

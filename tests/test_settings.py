@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import SettingsError
-from bridge.settings import SETTINGS, mask_url, read_duration, read_settings
+from bridge.settings import SETTINGS, mask_url, read_duration, read_redis_url, read_settings
 
 
 def test_every_setting_has_a_default_that_can_be_read() -> None:
@@ -72,6 +72,35 @@ def test_a_duration_is_read_or_refused_with_a_value_error(text: str) -> None:
 def test_the_password_of_a_url_is_masked() -> None:
     assert mask_url("redis://me:hunter2@db:6379/1") == "redis://me:***@db:6379/1"
     assert mask_url("redis://db:6379/1") == "redis://db:6379/1"
+    assert mask_url("redis://me:hun/ter@2@db") == "redis://me:***@db"
+
+
+def test_every_password_of_a_list_of_servers_is_masked() -> None:
+    assert mask_url("redis+sentinel://me:hunter2@a:1,b:2/orders/1?sentinel_password=hunter3&ssl_ca_certs=/ca") == \
+        "redis+sentinel://me:***@a:1,b:2/orders/1?sentinel_password=***&ssl_ca_certs=/ca"
+    assert mask_url("redis+cluster://:hunter2@a:1,b:2") == "redis+cluster://:***@a:1,b:2"
+
+
+def test_sentinels_and_cluster_nodes_are_listed_in_one_address() -> None:
+    sentinel = read_redis_url("rediss+sentinel://me:pw@one,[::1]:26380/my%20orders/2?ssl_ca_certs=/ca")
+    cluster = read_redis_url("redis+cluster://one:7000,two")
+
+    assert sentinel.hosts == (("one", 26379), ("::1", 26380)) and sentinel.service == "my orders"
+    assert sentinel.plain == "rediss://me:pw@placeholder:1/2?ssl_ca_certs=/ca"
+    assert cluster.hosts == (("one", 7000), ("two", 6379)) and cluster.kind == "cluster"
+
+
+@pytest.mark.parametrize(("url", "words"), [
+    ("http://one", "must be one of"), ("redis://", "must be one of"), ("redis+other://one", "must be one of"),
+    ("redis+sentinel://one:26379", "must name the service"), ("redis+sentinel://one/orders/x", "must name the service"),
+    ("redis+sentinel://one,,two/orders", "HOST:PORT"), ("redis+cluster://:pw-leak-me@one:99999", "HOST:PORT"),
+    ("redis+cluster://one:7000/3", "only database 0"),
+])
+def test_a_wrong_address_is_refused_in_words_and_without_its_password(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_settings({"BRIDGE_REDIS_URL": url})
+
+    assert "leak-me" not in str(caught.value)
 
 
 def test_a_name_that_only_looks_like_a_setting_stops_nothing_and_is_told() -> None:

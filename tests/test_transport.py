@@ -184,3 +184,26 @@ def test_undecodable_bytes_are_no_json(server: ToyServer, transport: Transport) 
     reply = transport.send(place(server.url))
 
     assert isinstance(reply, Reply) and reply.status == 200 and reply.json is NOT_JSON
+
+
+def test_a_reply_in_broken_chunks_is_told_without_the_names_of_our_insides(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n[]")
+
+        threading.Thread(target=serve, daemon=True).start()
+        reply = transport.send(place(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+
+    assert isinstance(reply, Reply) and reply.status is None
+    assert "Error" not in reply.fault and "broke off" in reply.fault
+
+
+def test_a_call_may_be_given_less_time_than_others(server: ToyServer, transport: Transport) -> None:
+    server.script.append("drip")
+
+    reply = transport.send(place(server.url), within_s=0.2)
+
+    assert isinstance(reply, Reply) and reply.status is None and "0.2 s" in reply.fault

@@ -185,7 +185,7 @@ def away() -> Iterator[None]:
     except (*_REFUSALS, _ERRORS.RedisClusterException) as error:
         raise LedgerAway(f"the ledger (Redis) cannot do it now: {_words(error)}") from None
     except _ERRORS.ResponseError as error:
-        if str(error).startswith(_REFUSING_WORDS) or any(word in str(error) for word in ("MISCONF ", "OOM command")):
+        if str(error).startswith(_REFUSING_WORDS):
             raise LedgerAway(f"the ledger (Redis) cannot write: {_words(error)}") from None
         raise
 
