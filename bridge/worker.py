@@ -268,7 +268,13 @@ class _Follower:
 
     def run(self) -> None:
         """Look orders up as they fall due, until the worker stops."""
-        stop = self._worker.stop
+        try:
+            self._follow(self._worker.stop)
+        finally:
+            for session in self._sessions.values():
+                session.close()
+
+    def _follow(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 due_at, order, account, own = self._due.get(timeout=0.5)
