@@ -24,6 +24,8 @@ from bridge.clock import monotonic
 from bridge.errors import LedgerAway
 from bridge.settings import RedisAddress, read_redis_url
 
+_MOST_CONNECTIONS = 10_000
+"""Each lane of a worker holds one while it waits for news."""
 _SOCKET_TIMEOUT_S = 1.5
 """Two tries have to fit into the 3 s after which TradingView gives up, so that 503 is still heard."""
 _SENTINEL_TIMEOUT_S = 0.5
@@ -212,7 +214,8 @@ def _client(address: RedisAddress, timeout_s: float, retries: int) -> redis.Redi
     retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), retries, supported_errors=(_ERRORS.ConnectionError,))
     options: dict[str, Any] = {
         "decode_responses": True, "encoding_errors": "backslashreplace",  # a damaged text is for its checksum to find
-        "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, _SOCKET_TIMEOUT_S), "protocol": 2}
+        "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, _SOCKET_TIMEOUT_S), "protocol": 2,
+        "max_connections": _MOST_CONNECTIONS}
     if address.kind == "single":
         return redis.Redis.from_url(address.plain, retry=retry, health_check_interval=0, **options)
     given = redis.connection.parse_url(address.plain)  # type: ignore[no-untyped-call]
