@@ -25,8 +25,8 @@ _FAULTS = {
 }
 """Which operations meet a fault, and what only that broker does. No log-in: after a failed one Bridge waits for minutes,
 for a broker locks an account out after five."""
-_MOST_KICKED = 2
-"""Tokens that die in a run: after four log-ins within an hour Bridge makes no more for the rest of it."""
+_MOST_KICKED = 1
+"""Tokens that die in a run: after four log-ins within an hour Bridge makes no more, and a kill may cost one too."""
 _FAULT_WORDS = ("drop_before", "drop_after", "http_500_after", "http_408_after", "http_408_before", "rate_limit",
                 "garbage", "delay", "delay", "reject", "reject_later", "drop_after", "drop_before")
 
