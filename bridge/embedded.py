@@ -153,10 +153,19 @@ class EmbeddedServer:
         self.url = f"unix://{socket_path}"
         self._wait_until_it_answers(given_up)
         try:
-            (self.folder / "url").write_text(self.url + "\n")
+            self._publish()
         except OSError as error:
             self.stop()
             raise ServiceError(f"BRIDGE_DATA: {self.folder / 'url'} cannot be written: {error.strerror}") from None
+
+    def _publish(self) -> None:
+        """Let other commands find the server. They read at any moment, and a full disk must not stop a restart."""
+        path, text = self.folder / "url", self.url + "\n"
+        if path.is_file() and path.read_text() == text:
+            return
+        beside = path.with_suffix(".new")
+        beside.write_text(text)
+        beside.replace(path)
 
     def ended(self) -> bool:
         """Whether the process is gone."""

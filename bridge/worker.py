@@ -123,6 +123,7 @@ class Worker:
         lane = Lane(self.brokers[account.broker], self.ledger, session, self._settings, self.stop,
                     on_accepted=lambda order, due_in_s: follower.add(account, own, order, due_in_s))
         newest, tended_at = "0-0", -_TEND_EVERY_S
+        self._set_astray_aside(own, 10_000)
         while not self.stop.is_set():
             if not own.holds():
                 raise LaneLost
@@ -139,10 +140,19 @@ class Worker:
     def _tend(self, account: Account, own: Ownership, follower: _Follower) -> None:
         """What a lane's owner does now and then: forget what is old, look up what is due, complete what is half-written."""
         self.ledger.retire(account.name)
+        self._set_astray_aside(own, 500)
         for order in self.ledger.due_look_ups(account.name):
             follower.add(account, own, order, 0.0)
         sweep(self.ledger, account.name)
         self._logins[account.login].announce(account)
+
+    def _set_astray_aside(self, own: Ownership, most: int) -> None:
+        """Tell a person of orders that would wait for ever, for the lane does not name them."""
+        for order in self.ledger.astray(own.lease.account, most):
+            reason = "the lane no longer names it, or its record is gone: the server's data were damaged"
+            log.error("told to a person: an order is set aside", order=order, reason=reason)
+            if self.ledger.set_aside(own.lease, order, "", reason) == "lost":
+                raise LaneLost
 
     def _pass(self, lane: Lane, own: Ownership, newest: str) -> tuple[float | None, str]:
         """Handle the lane's orders in turn.

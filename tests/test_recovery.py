@@ -158,6 +158,26 @@ def test_a_damaged_order_is_told_to_a_person_and_not_traded(ledger: Ledger, serv
     assert [each["id"] for each in server.sent()] == [good]
 
 
+def test_orders_that_the_lane_no_longer_names_are_told_to_a_person(ledger: Ledger, server: ToyServer,
+                                                                   redis_url: str) -> None:
+    sent = send(ledger, plain(), "being sent")
+    left_by_a_dead_worker(ledger, server, sent, [None])
+    queued, gone, good = (send(ledger, plain(), each) for each in ("queued", "gone", "good"))
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    for entry, order in ledger.lane("toy"):
+        if order != good:
+            client.xdel("bridge:{toy}:lane", entry)
+    client.delete(f"bridge:{{toy}}:order:{gone}")
+    assert sorted(ledger.astray("toy")) == sorted([sent, queued, gone])
+
+    with working(ledger, server):
+        until(ledger, good, "accepted")
+
+    assert (state(ledger, queued), state(ledger, sent)) == ("refused", "unknown")
+    assert {each["id"] for each in ledger.orders(waiting=True)} == {queued, sent}
+    assert [each["id"] for each in server.sent()] == [good] and ledger.astray("toy") == [gone]
+
+
 def call(step: str, *, write: bool = True) -> Call:
     return Call(operation="place", method="POST", url="http://127.0.0.1:1/place", step=step, write=write, body={"id": step})
 

@@ -9,6 +9,7 @@ from bridge.errors import DamagedRecord
 from bridge.ledger.connection import ServerFacts, away
 from bridge.ledger.history import History
 from bridge.ledger.keys import key
+from bridge.ledger.lanes import Lanes
 
 __all__ = ["Health", "LaneFacts", "ServerFacts"]
 
@@ -29,7 +30,7 @@ class LaneFacts:
     damaged: tuple[str, ...] = ()
 
 
-class Health(History):
+class Health(History, Lanes):
     """A connection to the ledger for looking only: it changes nothing of an order."""
 
     def lanes(self) -> list[LaneFacts]:
@@ -44,7 +45,8 @@ class Health(History):
         return LaneFacts(account, length, self.waiting_count([account]), owned, self._damaged(account))
 
     def _damaged(self, account: str) -> tuple[str, ...]:
-        """The orders that stand in the lane, or are open, and are not what was written; the first thousand are read."""
+        """The orders that stand in the lane, or are open, and are not what was written (the first thousand are read), and
+        those that wait though the lane does not name them."""
         with away():
             open_ones = cast("list[str]", self._redis.zrange(key(account, "open"), 0, _LOOK_AT - 1))
         found = []
@@ -53,4 +55,4 @@ class Health(History):
                 self.load(account, order)
             except (DamagedRecord, ValueError, KeyError, TypeError):
                 found.append(order)
-        return tuple(found)
+        return tuple(dict.fromkeys([*found, *self.astray(account)]))

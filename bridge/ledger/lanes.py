@@ -44,6 +44,19 @@ class Lanes(Connection):
         with away():
             return cast("list[str]", self._redis.zrange(key(account, "exits"), 0, 99))
 
+    def astray(self, account: str, most: int = 10_000) -> list[str]:
+        """Orders that are queued or being sent though no entry of the lane names them, and those whose record is gone.
+
+        Only damage makes them: each script changes the two as one. The newest `most` orders are looked at.
+        """
+        found: list[str] = []
+        for first in range(0, most, 500):
+            looked_at, *ids = self._run("astray", prefix(account), [first, 500])
+            found += ids
+            if looked_at < 500:
+                break
+        return found
+
     def set_aside(self, lease: Lease, order: str, entry: str, reason: str) -> str:
         """Take an order that cannot be handled off the lane, for a person; its state then, or "lost"."""
         answer = self._run("set_aside", prefix(lease.account), [lease.owner, lease.fence, order, entry, reason])

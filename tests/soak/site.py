@@ -262,8 +262,10 @@ class Site:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def redis(self) -> redis.Redis:
-        """A client of the ledger's server."""
+        """A client of the ledger's server. Raises OSError while a server that is started again has not said where it is."""
         url = self.environ.get("BRIDGE_REDIS_URL") or (self.folder / "data" / "url").read_text().strip()
+        if not url:
+            raise OSError("the server has not said yet where it is")
         return redis.Redis.from_url(url, socket_timeout=2, decode_responses=True)
 
     def backlog(self) -> int:
