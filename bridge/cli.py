@@ -387,7 +387,7 @@ def _ledger() -> Iterator[Ledger]:
     from bridge.ledger import Ledger
     from bridge.load import settings_of
     settings = settings_of(os.environ)
-    ledger = Ledger(find(settings), retention_ms=settings.retention)
+    ledger = Ledger(find(settings), retention_ms=settings.retention, copies=settings.replicas)
     try:
         yield ledger
     finally:

@@ -55,7 +55,7 @@ def examine(environ: Mapping[str, str]) -> tuple[list[Check], Survival | None]:
             found.append(_disk(settings))
         lanes = ledger.lanes()
         found += [*_people(lanes), *_workers(lanes), *_records(lanes)]
-        return [*found, *checks], survival(ledger.kind, servers)
+        return [*found, *checks], survival(ledger.kind, servers, settings.replicas)
     except ServiceError as error:
         return [Check("server", AWAY, f"{mask_url(url)}: {error}", "start it, or correct BRIDGE_REDIS_URL"), *checks], None
     finally:
@@ -164,7 +164,7 @@ def _disk(settings: Settings) -> Check:
                  "" if free > 4 * LEAST_FREE_DISK else f"make room: below {_mb(LEAST_FREE_DISK)} alerts are refused")
 
 
-def survival(kind: str, servers: list[ServerFacts]) -> Survival:
+def survival(kind: str, servers: list[ServerFacts], copies: int = 0) -> Survival:
     """What an alert survives once it was answered 202, by how the servers are set. Pessimistic where it is not known."""
     kept = all(_number(server.info, "aof_enabled") for server in servers)
     policies = {(server.config or {}).get("appendfsync", "") for server in servers}
@@ -186,7 +186,9 @@ def survival(kind: str, servers: list[ServerFacts]) -> Survival:
     if not copied:
         lost = "no: with the server's disk everything is lost; there is no replica of it"
     else:
-        lost = "maybe: replicas get it a moment AFTER it was answered; what they had not got yet is lost"
+        lost = "maybe: replicas get it a moment AFTER it was answered; what they had not got yet is lost (BRIDGE_REPLICAS=1)"
+        if copies:
+            lost = f"yes, if the replica that takes over is one of the {copies} that have it (BRIDGE_REPLICAS)"
         if kind == "single":
             lost += ", and no Sentinel or Cluster puts a replica in its place"
     return Survival(process, power, lost)

@@ -44,7 +44,7 @@ def run_receiver(environ: Mapping[str, str], ready_fd: int | None, *, credential
     for name, faults in loaded.templates.faults.items():
         for fault in faults:
             _log.error("a template does not load; its alerts are refused", template=name, fault=str(fault))
-    ledger = Ledger(find(settings), retention_ms=settings.retention)
+    ledger = Ledger(find(settings), retention_ms=settings.retention, copies=settings.replicas)
     Server(settings, Receiver(settings, loaded.templates, ledger), ready_fd).run()
 
 
@@ -63,7 +63,7 @@ def run_worker(environ: Mapping[str, str], ready_fd: int | None) -> None:
         _log.error("an account cannot be used", fault=str(fault))
     if not found.accounts:
         raise FileFaults(found.faults)
-    ledger = Ledger(find(settings), retention_ms=settings.retention)
+    ledger = Ledger(find(settings), retention_ms=settings.retention, copies=settings.replicas)
     worker = Worker(settings, found.accounts, BROKERS, ledger)
     say_ready(ready_fd)
     worker.run(stop)

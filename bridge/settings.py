@@ -124,6 +124,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BRIDGE_REDIS_URL", "", _redis_url,
             "the Redis or Valkey server (redis://, rediss://, unix://, redis+sentinel://, redis+cluster://); "
             "unset: the embedded one in BRIDGE_DATA", True),
+    Setting("BRIDGE_REPLICAS", "0", _count,
+            "how many replicas must have an alert before it is accepted, and the record that an order is sent before it is"),
     Setting("BRIDGE_TEMPLATES", "templates", Path, "folder of the templates"),
     Setting("BRIDGE_ACCOUNTS", "accounts.yaml", Path, "file that names the accounts"),
     Setting("BRIDGE_SECRET", "", _secret,
@@ -154,6 +156,7 @@ class Settings:
     """The settings of this process. Attributes are the names without BRIDGE_, in lower case."""
 
     redis_url: str
+    replicas: int
     templates: Path
     accounts: Path
     secret: str

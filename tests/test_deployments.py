@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -163,6 +164,49 @@ def test_a_worker_and_intake_go_on_through_a_fail_over_and_nothing_is_sent_twice
         assert again.duplicate_of and again.orders[0]["id"] == first
         assert [each["id"] for each in server.sent()] == [first, second]
         ledger.close()
+
+
+def test_with_replicas_asked_for_nothing_counts_that_only_a_lost_primary_had(tmp_path: Any, server: ToyServer) -> None:
+    with servers.watched(tmp_path) as watched:
+        ledger = Ledger(watched.url, copies=1)
+        first = ledger.enqueue(delivery("copied", ("toy", plain()))).orders[0]["id"]
+        assert watched.replica.ask("EXISTS", f"bridge:{{toy}}:order:{first}") == 1
+
+        with stopped(watched.replica):
+            for sender in ("one", "the same again"):
+                with pytest.raises(LedgerAway, match="0 replicas of the 1"):
+                    ledger.enqueue(delivery("only here", ("toy", plain()), nonce=sender, window=60_000))
+            lease = ledger.take_lease("toy", "a worker", 60_000)
+            stored = ledger.load("toy", first)
+            assert lease is not None and stored is not None
+            for each in (ledger, Ledger(watched.url, copies=1)):  # a new connection has written nothing itself
+                with pytest.raises(LedgerAway, match="0 replicas of the 1"):
+                    each.submit(lease, stored, record=1, attempt=1, send_within_ms=1000, client_order_id=first, counter=None,
+                                look_at_age=False, records=[])
+                each.close()
+
+        again = ledger.enqueue(delivery("only here", ("toy", plain()), nonce="again", window=60_000))
+        assert again.duplicate_of and again.orders[0]["state"] == "queued"
+        assert watched.replica.ask("HGET", f"bridge:{{toy}}:order:{first}", "state") == "submitting"
+        ledger.close()
+
+
+@contextmanager
+def stopped(node: servers.Node) -> Iterator[None]:
+    """A server that does nothing, though its connections stand."""
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+
+
+def test_replicas_are_asked_for_on_a_cluster_too(cluster: list[servers.Node]) -> None:
+    ledger = Ledger(f"redis+cluster://127.0.0.1:{cluster[0].port}", copies=1)
+
+    with pytest.raises(LedgerAway, match="0 replicas of the 1"):
+        ledger.enqueue(delivery("copied", ("toy", plain())))
+    ledger.close()
 
 
 def _state(ledger: Ledger, order: str) -> str:

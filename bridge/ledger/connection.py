@@ -41,6 +41,12 @@ _ROOM_FOR_S = 1.0
 _TAKES_IN = frozenset({"enqueue"})
 """The scripts that take something new in."""
 
+_COPIED = frozenset({"enqueue", "join", "submit"})
+"""The scripts whose loss loses an alert, or the record that an order was sent."""
+_COPIED_WITHIN_MS = 1000
+_MARK = "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1] .. 'copied', '1')"
+"""A write of its own: WAIT asks for the last write of its connection, and a script that is repeated writes nothing."""
+
 _ERRORS = redis.exceptions
 _AWAY = (_ERRORS.ConnectionError, _ERRORS.TimeoutError, _ERRORS.InvalidResponse)
 _REFUSALS = (_ERRORS.ReadOnlyError, _ERRORS.OutOfMemoryError, _ERRORS.NoPermissionError, _ERRORS.ClusterError,
@@ -62,8 +68,10 @@ class ServerFacts:
 class Connection:
     """What every part of the ledger has: the client, and a second one for waits. It connects on first use."""
 
-    def __init__(self, url: str, *, retention_ms: int = 90 * 86_400_000) -> None:
+    def __init__(self, url: str, *, retention_ms: int = 90 * 86_400_000, copies: int = 0) -> None:
+        """`copies`: how many replicas must have an alert, and the record that an order is sent, before it counts."""
         self._address = _address(url)
+        self._copies = copies
         self._retention_ms = retention_ms
         self._scripts = {name: (hashlib.sha1(text.encode()).hexdigest(), text) for name, text in _read_scripts().items()}
         self._clients: dict[str, redis.Redis] = {}
@@ -165,6 +173,8 @@ class Connection:
         with away():
             try:
                 sha, text = self._scripts[name]
+                if self._copies and name in _COPIED:
+                    return self._copied(key, ("EVALSHA", sha, 1, *given), ("EVAL", text, 1, *given))
                 try:
                     return self._redis.evalsha(sha, 1, *given)
                 except _ERRORS.NoScriptError:  # the first time, flushed, or another server since: the text always does
@@ -173,6 +183,49 @@ class Connection:
                 if self._address.kind == "single":  # its name may lead to another server by now
                     self._redis.connection_pool.disconnect(inuse_connections=False)
                 raise
+
+    def await_copies(self, key: str) -> None:
+        """Raises LedgerAway unless everything written so far where this key lives has reached the replicas."""
+        if self._copies:
+            with away():
+                self._copied(key, ("PING",))
+
+    def _copied(self, key: str, *forms: tuple[Any, ...]) -> Any:
+        """What the first of these commands that the server knows gives, once the replicas have it.
+
+        Raises LedgerAway when they have not got it in time: it stands, and asking again gives the same answer.
+        """
+        client = self._redis
+        pipe: Any
+        for form in forms:
+            if isinstance(client, redis.RedisCluster):
+                node = client.get_node_from_key(key)
+                pipe = client.get_redis_connection(node).pipeline(transaction=False)
+            else:
+                pipe = client.pipeline(transaction=False)
+            pipe.execute_command(*form)
+            pipe.eval(_MARK, 1, key)
+            pipe.execute_command("WAIT", self._copies, _COPIED_WITHIN_MS)
+            try:
+                answers = pipe.execute(raise_on_error=False)
+            except _AWAY:
+                self._look_for_nodes()
+                raise
+            if form[0] == "EVALSHA" and isinstance(answers[0], _ERRORS.NoScriptError):
+                continue
+            if wrong := next((each for each in answers if isinstance(each, Exception)), None):
+                self._look_for_nodes()
+                raise wrong
+            if answers[2] < self._copies:
+                raise LedgerAway(f"the ledger (Redis) has it on {answers[2]} replicas of the {self._copies} that "
+                                 "BRIDGE_REPLICAS asks for")
+            return answers[0]
+        raise LedgerAway("the ledger (Redis) cannot do it now: its scripts are gone")
+
+    def _look_for_nodes(self) -> None:
+        """A cluster may have put another node in the place of one."""
+        if isinstance(self._redis, redis.RedisCluster):
+            self._redis.nodes_manager.initialize()
 
 
 @contextmanager

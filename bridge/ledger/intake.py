@@ -21,8 +21,8 @@ _SAME_DELIVERY_MS = 60_000
 class Intake(Lanes):
     """The receiver's part of the ledger."""
 
-    def __init__(self, url: str, *, retention_ms: int = 90 * 86_400_000) -> None:
-        super().__init__(url, retention_ms=retention_ms)
+    def __init__(self, url: str, *, retention_ms: int = 90 * 86_400_000, copies: int = 0) -> None:
+        super().__init__(url, retention_ms=retention_ms, copies=copies)
         self._homes: dict[str, str] = {}
         self._known: set[str] = set()
 
@@ -61,6 +61,7 @@ class Intake(Lanes):
             first = cast("str | None", self._redis.hget(prefix(home) + _same(template, dedupe_key), "alert"))
         if not first:
             return None
+        self.await_copies(prefix(home))
         return Enqueued(alert=first, duplicate_of=first, orders=self._completed(home, first))
 
     def sweep(self, home: str, older_than_ms: int, most: int = 50) -> int:
