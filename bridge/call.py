@@ -206,7 +206,8 @@ class Hold:
     """A reply that means "nothing was done": the same call is to be repeated after `wait_s` seconds.
 
     `whole_login`: everything for that log-in waits. `renew`: the token is dead; renew it once, and the same answer with
-    the fresh token is the broker's no (then the reply does reach the plan). `ticket`: body fields to add to the repeat.
+    the fresh token is the broker's no (then the reply does reach the plan). `unsure`: it may have another cause, so that the
+    same call is made once more with the same token first. `ticket`: body fields to add to the repeat.
     `person`: waiting alone will not cure it; tell a person. `grows`: the wait doubles, up to an hour, each time that the
     same log-in runs into it again before anything of it succeeded.
     """
@@ -215,6 +216,7 @@ class Hold:
     wait_s: float
     whole_login: bool = False
     renew: bool = False
+    unsure: bool = False
     ticket: Mapping[str, Any] = field(default_factory=dict)
     person: bool = False
     grows: bool = False

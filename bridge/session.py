@@ -375,6 +375,11 @@ class Session:
             return Held(reason=_USED_UP, wait_s=wait_s, ours=True)
         reply = self._send(call, token, last_look, within_s)
         hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
+        if hold and hold.unsure and not call.write:
+            if wait_s := self.login.allowance.take(self._name, first=first, spare=spare):
+                return Held(reason=_USED_UP, wait_s=wait_s, ours=True)
+            reply = self._send(call, token, last_look, within_s)
+            hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
         if hold and hold.renew and isinstance(reply, Reply):
             fresh = self.login.token(self.account, self._transport, dead=token)
             if isinstance(fresh, Held):

@@ -280,6 +280,29 @@ def test_a_kicked_token_is_renewed_once_and_forgotten_by_every_worker(ledger: Le
     assert sent.count("t1") <= 2 + 2, "each worker tries the dead token once and never again"
 
 
+class UnsureBroker(ToyBroker):
+    """A broker whose 408 may mean a dead token, or nothing but a slow moment."""
+
+    def nothing_done(self, call: Call, reply: Reply) -> Hold | None:
+        if reply.status == 408:
+            return Hold(reason="perhaps a dead token", wait_s=0, renew=True, unsure=True)
+        return super().nothing_done(call, reply)
+
+
+@pytest.mark.parametrize(("said", "log_ins", "asked"), [(1, 1, 3), (2, 2, 4)])
+def test_a_read_is_asked_once_more_before_a_log_in_is_spent_on_a_suspicion(ledger: Ledger, strict: LoginServer, said: int,
+                                                                           log_ins: int, asked: int) -> None:
+    account = toy_account(strict.url)
+    with session_of(ledger, account, UnsureBroker()) as session:
+        assert isinstance(session.send(place(account)), Reply)
+        strict.script.extend([(408, {})] * said)
+
+        answer = session.send(replace(place(account), write=False, operation="look"))
+
+    assert isinstance(answer, Reply) and answer.status == 200
+    assert strict.logins == log_ins and len([each for each in strict.requests if each["path"] == "/place"]) == asked
+
+
 def test_a_dead_token_is_not_used_again_while_a_log_in_is_not_possible(ledger: Ledger, strict: LoginServer) -> None:
     account = toy_account(strict.url)
     with session_of(ledger, account) as session:

@@ -277,9 +277,9 @@ class Tradovate(Broker):
     def nothing_done(self, call: Call, reply: Reply) -> Hold | None:
         """Rate lockouts, penalty tickets and dead tokens; for reads also what only makes them worth asking again.
 
-        "Access is denied" is not a dead token: it is a wrong account, contract, permission or device. A 408 is the
-        mark of a session that a newer one pushed out: for a write it stays `unknown`, for a read the token is renewed.
-        Log-ins have a limit of their own, so that a 429 there does not stop what still has a good token.
+        "Access is denied" is not a dead token: it is a wrong account, contract, permission or device. A 408 is the mark of
+        a session that a newer one pushed out: a write stays `unknown`, a second one of a read renews the token. Log-ins
+        have a limit of their own, so that a 429 there does not stop what still has a good token.
         """
         if reply.status is None:
             return None
@@ -296,7 +296,7 @@ class Tradovate(Broker):
         if logging_in:
             return None
         if _is_dead_token(call, reply):
-            return Hold(reason=f"Tradovate no longer takes the token (HTTP {reply.status})", wait_s=0, renew=True)
+            return Hold(reason=f"the token is dead (HTTP {reply.status})", wait_s=0, renew=True, unsure=reply.status == 408)
         if reply.status == 423 and not call.write:
             return Hold(reason="Tradovate's request limit is near (HTTP 423)", wait_s=_LIMIT_NEAR_S, whole_login=True)
         return None
