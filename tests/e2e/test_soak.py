@@ -13,10 +13,8 @@ import pytest
 from tests.soak import report
 from tests.soak.book import Sent, Try
 from tests.soak.judge import COLUMNS, Records, Verdict, judge
-from tests.soak.mutations import MUTATIONS, mutated
 from tests.soak.plan import Expected, Planned, make_plan, planned
 from tests.soak.run import CALL_S, LEASE_S, Outcome, Pace, carry_out, say_nothing
-from tests.soak.scenarios import SCENARIOS
 
 _SEED = 20261
 _T = 1_795_000_000.0
@@ -45,13 +43,6 @@ def test_the_same_seed_makes_the_same_plan_and_another_one_another() -> None:
     assert first == again and first != other
     assert {blow.deed for blow in first.blows} == {"kill", "stop", "fault"}
     assert any(each.twin_after_s == 0.0 for each in first.alerts) and any(each.hangs_up for each in first.alerts)
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.name)
-def test_each_safeguard_that_the_mutations_switch_off_is_where_they_say(mutation: Any, tmp_path: Path) -> None:
-    path = mutated(mutation, tmp_path) / mutation.file
-
-    assert mutation.old not in path.read_text() and mutation.scenario in SCENARIOS and mutation.column in COLUMNS
 
 
 # -- the judge: a fabricated run of a few alerts, in which all is well, and then one thing is not --------------------------

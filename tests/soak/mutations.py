@@ -59,15 +59,20 @@ MUTATIONS = (
 )
 
 
-def mutated(mutation: Mutation, folder: Path) -> Path:
-    """A copy of the package with the safeguard switched off. Raises RuntimeError when it is not where it was."""
-    shutil.copytree(ROOT / "bridge", folder / "bridge", ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / mutation.file
-    text = path.read_text()
+def switched_off(mutation: Mutation) -> str:
+    """The text of its file with the safeguard switched off. Raises RuntimeError when it is not where it was."""
+    text = (ROOT / mutation.file).read_text()
     if text.count(mutation.old) != 1:
         raise RuntimeError(f"the safeguard {mutation.name!r} is not where tests/soak/mutations.py says: "
                            f"{mutation.file} has {text.count(mutation.old)} times\n{mutation.old}")
-    path.write_text(text.replace(mutation.old, mutation.new))
+    return text.replace(mutation.old, mutation.new)
+
+
+def mutated(mutation: Mutation, folder: Path) -> Path:
+    """A copy of the package with the safeguard switched off. Raises RuntimeError when it is not where it was."""
+    text = switched_off(mutation)
+    shutil.copytree(ROOT / "bridge", folder / "bridge", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / mutation.file).write_text(text)
     return folder
 
 
@@ -108,11 +113,12 @@ def _play(title: str, scenario: str, mutation: Mutation | None) -> dict[str, Any
     good = verdict.count(mutation.column) > 0 if mutation else verdict.clean
     counts = {column: verdict.count(column) for column in COLUMNS if verdict.count(column)}
     words = ("caught" if mutation else "clean") if good else ("NOT CAUGHT" if mutation else "NOT CLEAN")
-    print(f"{words:<10}  {title:<66}  {_in_words(counts)}  {time.monotonic() - began:.0f} s", file=sys.stderr)
+    seconds = time.monotonic() - began
+    print(f"{words:<10}  {title:<73}  {_in_words(counts)}  {seconds:.0f} s", file=sys.stderr)
     if not good:
         _explain(verdict)
     return {"what": title, "scenario": scenario, "as_it_should": good, "counts": counts,
-            "expected": mutation.column if mutation else ""}
+            "expected": mutation.column if mutation else "", "seconds": round(seconds, 1)}
 
 
 def _in_words(counts: dict[str, int]) -> str:
