@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -39,16 +39,18 @@ from bridge.life import ENDED, GONE_ON, move
 from bridge.numbers import dump_json
 from bridge.playback import Attempt, Diverged, following, last_attempt, past_pauses, play_back
 from bridge.rehearse import rehearse
-from bridge.session import Session
+from bridge.session import Held, Session
 from bridge.settings import Settings
 from bridge.views import call_record, reply_record
 from bridge.work import Account, Ids, Work
 
-__all__ = ["Lane", "LaneLost", "Ownership", "Stopping", "ask_until_answered", "look_up", "note_our_ids", "work_of"]
+__all__ = ["Lane", "LaneLost", "Ownership", "Stopping", "ask_until_answered", "look_up", "note_our_ids", "put_on_record",
+           "work_of"]
 
 DAY_MS = 86_400_000
 _LOOK_UP_AFTER_MS = 300
 _BETWEEN_LOOK_UPS_S = (0.2, 0.5, 1.0, 2.0)
+_ONE_MORE_LOOK_S = 0.1
 _COVERED = "withdrawn: a cancel or close that was received after it covers it"
 
 log = structlog.get_logger("bridge.lane")
@@ -279,7 +281,7 @@ class Lane:
         if target.state == "unknown":
             self._found(own, target, seen, [])
         else:
-            self._ask(lambda: self._ledger.see(own.lease, target, seen))
+            self._ask(lambda: put_on_record(self._ledger, own, target, seen))
 
     def _settle(self, own: Ownership, stored: Stored, event: str, reason: str, **more: Any) -> None:
         began = event in ("retry", "lose", "reject", "accept") and stored.state == "queued"
@@ -319,17 +321,18 @@ class Lane:
             return None
         if standing is not None and (standing.unsent or standing.call is None):
             return self._resume(own, stored, standing, None)
-        sight, records, words = self._look(own, stored, standing)
+        began = monotonic()
+        sight, records, words, _ = self._look(own, stored, standing)
         if isinstance(sight, Seen):
             if standing is None or self._is_single(stored):
                 self._found(own, stored, sight, records)
                 return None
             return self._resume(own, stored, standing, Reply(status=None, seen=sight), records)
         if isinstance(sight, Absent):
-            if monotonic() >= doubt.believe_at:
+            if began >= doubt.believe_at:  # what was read before tells nothing of what may have appeared since
                 return self._proven_absent(own, stored, standing, sight, records)
             words = f"{sight.reason}, which proves nothing yet"
-            doubt.ends_at = max(doubt.ends_at, doubt.believe_at)
+            doubt.ends_at = max(doubt.ends_at, doubt.believe_at + _ONE_MORE_LOOK_S, monotonic() + _ONE_MORE_LOOK_S)
         if stored.state == "submitting":
             fields = {"doubt": str(epoch_ms())}
             self._settle(own, stored, "lose", self._why(stored), done=False, fields=fields, records=records)
@@ -430,9 +433,8 @@ class Lane:
         self._settle(own, stored, "retry", f"{reason}: it is sent again", done=False, records=records)
         return 0.0
 
-    def _look(self, own: Ownership, stored: Stored,
-              standing: _Standing | None) -> tuple[Seen | Absent | None, list[str], str]:
-        """What one look-up saw, its calls and replies, and in words what it came to when it saw nothing."""
+    def _look(self, own: Ownership, stored: Stored, standing: _Standing | None) -> Looked:
+        """One look-up."""
         if not self._shows_our_ids:
             self._shows_our_ids = self._ask(lambda: self._ledger.shows_our_ids(self._account.name))
         if standing is not None:
@@ -447,7 +449,7 @@ class Lane:
         else:
             plan = self._broker.look_up_step(work, standing.call)
         found = look_up(plan, self._session, lambda seconds: self._sender.sleep(own, seconds))
-        self._ask(lambda: note_our_ids(self._ledger, self._account, found[0]))
+        self._ask(lambda: note_our_ids(self._ledger, self._account, found.sight))
         return found
 
     def _found(self, own: Ownership, stored: Stored, seen: Seen, records: list[str]) -> None:
@@ -520,8 +522,24 @@ def note_our_ids(ledger: Ledger, account: Account, sight: Seen | Absent | None) 
         ledger.note_our_id(account.name)
 
 
-def look_up(plan: LookUp, session: Session,
-            sleep: Callable[[float], object]) -> tuple[Seen | Absent | None, list[str], str]:
+def put_on_record(ledger: Ledger, own: Ownership, stored: Stored, seen: Seen | None, records: Sequence[str] = ()) -> None:
+    """What a look-up saw of an accepted order; a person is told of one that its broker rejected after all."""
+    if ledger.see(own.lease, stored, seen, records):
+        log.error("told to a person: the broker rejected an order, or a leg of it, after it had accepted it",
+                  account=stored.account, order=stored.id, reason=seen.reason if seen else "")
+
+
+class Looked(NamedTuple):
+    """What a look-up saw, its calls and replies, in words what it came to when it saw nothing, and `held_s`: after how
+    many seconds it may be made, when it could not be made now."""
+
+    sight: Seen | Absent | None
+    records: list[str]
+    words: str = ""
+    held_s: float | None = None
+
+
+def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) -> Looked:
     """Drive a look-up once. Reads only: it gives up, in words, where a call is held or cannot be sent."""
     records: list[str] = []
     answer: Reply | None = None
@@ -533,21 +551,22 @@ def look_up(plan: LookUp, session: Session,
                 answer = None
                 continue
             if asked.write:
-                return None, records, "the look-up would have written: a fault of the broker file"
+                return Looked(None, records, "the look-up would have written: a fault of the broker file")
             heard = session.send(asked)
             if not isinstance(heard, Reply):
-                return None, records, f"it could not be looked up: {heard.reason}"
+                held_s = heard.wait_s if isinstance(heard, Held) else 1.0
+                return Looked(None, records, f"it could not be looked up: {heard.reason}", held_s)
             at = epoch_ms()
             records += [call_record(asked, at, look=True), reply_record(asked, heard, at, look=True)]
             answer = heard
     except StopIteration as done:
         sight: Seen | Absent | None = done.value
-        return sight, records, "" if sight else "the broker's books do not show it (which proves nothing)"
+        return Looked(sight, records, "" if sight else "the broker's books do not show it (which proves nothing)")
     except (Stopping, LaneLost, LedgerAway):
         raise
     except Exception as error:
         log.exception("a look-up failed")
-        return None, records, f"it could not be looked up: {type(error).__name__}: {error}"
+        return Looked(None, records, f"it could not be looked up: {type(error).__name__}: {error}")
     finally:
         plan.close()
 

@@ -15,7 +15,17 @@ from bridge.broker import Broker
 from bridge.call import Seen
 from bridge.clock import monotonic
 from bridge.errors import DamagedRecord, LedgerAway
-from bridge.lane import Lane, LaneLost, Ownership, Stopping, ask_until_answered, look_up, note_our_ids, work_of
+from bridge.lane import (
+    Lane,
+    LaneLost,
+    Ownership,
+    Stopping,
+    ask_until_answered,
+    look_up,
+    note_our_ids,
+    put_on_record,
+    work_of,
+)
 from bridge.ledger import Ledger
 from bridge.session import Login, Session
 from bridge.settings import Settings
@@ -28,6 +38,8 @@ _STRAYS_EVERY_S = 5.0
 _SWEEP_AFTER_MS = 3000
 """A receiver that lives completes an alert at once; TradingView's resend comes after 5 s."""
 _FOLLOWERS = 4
+_SEEN_LATER_S = (1.0, 3.0, 10.0)
+"""When an accepted order that its broker does not show yet is looked up again; then never."""
 
 log = structlog.get_logger("bridge.worker")
 
@@ -267,6 +279,7 @@ class _Follower:
         self._worker = worker
         self._due: queue.PriorityQueue[tuple[float, str, str, Ownership]] = queue.PriorityQueue()
         self._known: set[str] = set()
+        self._tries: dict[str, int] = {}
         self._sessions: dict[str, Session] = {}
 
     def add(self, account: Account, own: Ownership, order: str, due_in_s: float) -> None:
@@ -310,12 +323,17 @@ class _Follower:
         if account.name not in self._sessions:
             self._sessions[account.name] = worker.session(account)
         plan = worker.brokers[account.broker].look_up(work_of(stored, account, stored.counter))
-        sight, records, words = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
-        note_our_ids(worker.ledger, account, sight)
-        seen = sight if isinstance(sight, Seen) else None
+        looked = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
+        if looked.held_s is not None:  # it was not made: it stays due
+            self.add(account, own, order, max(looked.held_s, 0.5))
+            return
+        note_our_ids(worker.ledger, account, looked.sight)
+        seen = looked.sight if isinstance(looked.sight, Seen) else None
         if seen is None:
-            log.info("an accepted order was not seen yet", order=order, words=words)
-        elif seen.broker_status == "rejected" or any(leg.get("broker_status") == "rejected" for leg in seen.legs):
-            log.error("told to a person: the broker rejected an order, or a leg of it, after it had accepted it",
-                      account=account.name, order=order, reason=seen.reason)
-        worker.ledger.see(own.lease, stored, seen, records)
+            log.info("an accepted order was not seen yet", order=order, words=looked.words)
+            if (tries := self._tries.get(order, 0)) < len(_SEEN_LATER_S):
+                self._tries[order] = tries + 1
+                self.add(account, own, order, _SEEN_LATER_S[tries])
+                return
+        self._tries.pop(order, None)
+        put_on_record(worker.ledger, own, stored, seen, looked.records)

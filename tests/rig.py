@@ -121,6 +121,8 @@ class ToyServer:
         self.find_status = "working"
         self.findable = True
         self.book_is_complete = False
+        self.on_find: Callable[[], None] = lambda: None
+        """Called when the book was looked at and the answer is about to leave."""
         self.logins = 0
         self.changed = threading.Condition()
         owner = self
@@ -158,6 +160,7 @@ class ToyServer:
         if handler.path.startswith("/find/"):
             known = self.findable and handler.path.removeprefix("/find/") in self.placed
             missing = 410 if self.book_is_complete else 404
+            self.on_find()
             return self._say(handler, 200, {"status": self.find_status}) if known else self._say(handler, missing, {})
         word = self.script.popleft() if self.script else "ok"
         if callable(word):

@@ -166,5 +166,5 @@ def test_functions_fit_a_screen_and_modules_have_one_subject(module: str) -> Non
             assert node.end_lineno - node.lineno < 70, f"{module}:{node.lineno} {node.name}"
     path = ROOT.joinpath(*module.split(".")) if module else ROOT
     text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    most = 1300 if top(module) == "brokers" else 650  # a broker is one file
+    most = 1400 if top(module) == "brokers" else 650  # a broker is one file
     assert text.count("\n") <= most, f"{module} has {text.count(chr(10))} lines"

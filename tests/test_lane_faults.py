@@ -12,7 +12,7 @@ import structlog
 
 import bridge.transport
 import bridge.worker
-from bridge.call import Call, Hold, LogIn, LoginRefused, Reply, Token
+from bridge.call import Call, Hold, LogIn, LoginRefused, Reply, Seen, Token
 from bridge.errors import LedgerAway, SettingsError
 from bridge.ledger import Ledger
 from bridge.order import Order
@@ -20,7 +20,7 @@ from bridge.settings import read_settings
 from bridge.work import Account, Budget
 from bridge.worker import Worker
 from tests.rig import ToyBroker, ToyServer, delivery, plain, toy_account, wait_for
-from tests.test_lane import FAST, oco, send, state, until, working
+from tests.test_lane import FAST, oco, running, send, state, until, working
 
 
 def test_a_ledger_that_is_away_for_a_moment_before_sending_makes_nobody_say_no(
@@ -347,3 +347,39 @@ def test_an_order_whose_day_is_over_counts_as_ended_and_is_forgotten_in_time(red
 def test_a_call_that_may_outlast_the_lease_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError, match="BRIDGE_LEASE"):
         read_settings({"BRIDGE_CALL_TIMEOUT": "30s", "BRIDGE_LEASE": "20s"})
+
+
+def test_a_look_up_that_could_not_be_made_stays_due_until_it_is(ledger: Ledger, server: ToyServer) -> None:
+    account = toy_account(server.url, budget=Budget(per_second=0.5, burst=1))
+    server.find_status = "rejected"
+    order = ledger.enqueue(delivery("k", ("toy", plain()))).orders[0]["id"]
+
+    with running(Worker(read_settings(FAST), {"toy": account}, {"toy": ToyBroker()}, ledger)):
+        found = wait_for(lambda: (it := ledger.order(order)) and it["broker_status"] == "rejected" and it)
+
+    assert found["state"] == "accepted" and "rejected after it was accepted" in found["reason"]
+    assert [each["id"] for each in ledger.orders(waiting=True)] == [order] and ledger.due_look_ups("toy") == []
+
+
+def test_an_order_that_its_broker_shows_late_is_looked_up_again(ledger: Ledger, server: ToyServer) -> None:
+    server.findable = False
+    order = ledger.enqueue(delivery("k", ("toy", plain()))).orders[0]["id"]
+
+    with working(ledger, server):
+        wait_for(lambda: any(each["path"].startswith("/find/") for each in server.requests))
+        server.findable, server.find_status = True, "filled"
+        wait_for(lambda: (it := ledger.order(order)) and it["broker_status"] == "filled")
+
+
+def test_a_rejection_that_a_person_has_seen_does_not_wait_again(ledger: Ledger, server: ToyServer) -> None:
+    order = ledger.enqueue(delivery("k", ("toy", plain()))).orders[0]["id"]
+    server.find_status = "rejected"
+    with working(ledger, server):
+        wait_for(lambda: ledger.orders(waiting=True))
+    ledger.resolve("toy", order, "seen", "looked at")
+
+    lease, stored = ledger.take_lease("toy", "another", 1000), ledger.load("toy", order)
+    assert lease is not None and stored is not None
+    told = ledger.see(lease, stored, Seen(broker_status="rejected", broker_ids={"order": "9"}))
+
+    assert not told and ledger.orders(waiting=True) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ import redis
 from bridge.call import Call, Reply
 from bridge.ledger import Ledger
 from bridge.playback import Diverged, last_attempt, play_back
+from bridge.settings import read_settings
 from bridge.views import begin_record, call_record, reply_record
 from tests.rig import ToyBroker, ToyServer, left_by_a_dead_worker, plain, wait_for
-from tests.test_lane import oco, send, state, until, working
+from tests.test_lane import FAST, oco, send, state, until, working
 
 GIVEN = {"attempt": 1, "arming": 1, "counter": None, "broker_ids": {}, "submitted": None, "targets": []}
 
@@ -45,6 +47,23 @@ def test_absence_is_not_believed_before_the_send_deadline_and_the_settle_time_ar
         found = until(ledger, order, "accepted")
 
     assert server.sent() == [] and "found at the broker" in found["reason"]
+
+
+def test_a_book_that_was_read_too_early_proves_nothing_however_late_it_is_heard(ledger: Ledger, server: ToyServer) -> None:
+    server.script.append("drop_before")
+    server.book_is_complete = True
+    order = send(ledger, plain())
+
+    def booked_late_and_told_later() -> None:
+        if not server.placed:
+            server.placed[order] = {}
+            threading.Event().wait(0.8)  # the slow answer that is played: longer than the settle time
+
+    server.on_find = booked_late_and_told_later
+    with working(ledger, server, settings=read_settings({**FAST, "BRIDGE_SETTLE": "500ms"})):
+        found = until(ledger, order, "accepted")
+
+    assert [each["id"] for each in server.sent()] == [order] and "found at the broker" in found["reason"]
 
 
 def test_what_is_proven_absent_and_too_old_by_then_expires(ledger: Ledger, server: ToyServer) -> None:

@@ -162,12 +162,18 @@ class Lanes(Connection):
         found = self._run("resolve", prefix(account), [order, verdict, reason, open_for_ms])
         return str(found[0]), str(found[1])
 
-    def see(self, lease: Lease, stored: Stored, seen: Seen | None, records: Sequence[str] = ()) -> None:
-        """Put on record what a look-up saw of an accepted order; None: nothing, it is only ticked off."""
+    def see(self, lease: Lease, stored: Stored, seen: Seen | None, records: Sequence[str] = ()) -> bool:
+        """Put on record what a look-up saw of an accepted order; None: nothing, it is only ticked off.
+
+        Whether a person is to be told: the broker rejected it, or a leg of it, after it had accepted it. Then it waits.
+        """
         given = flat(seen_fields(stored, seen)) if seen else []
-        self._run("seen", prefix(lease.account), [
+        refused = seen is not None and "rejected" in (
+            seen.broker_status, *(leg.get("broker_status") for leg in seen.legs))
+        told = self._run("seen", prefix(lease.account), [
             lease.owner, lease.fence, stored.id, seen.broker_status if seen else "", int(bool(seen and seen.all_ended)),
-            seen.reason if seen else "", len(given) // 2, *given, len(records), *records])
+            seen.reason if seen else "", int(refused), len(given) // 2, *given, len(records), *records])
+        return bool(told[0] == "told")
 
     def due_look_ups(self, account: str, count: int = 100) -> list[str]:
         """Ids of accepted orders whose look-up is due."""

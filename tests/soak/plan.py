@@ -27,6 +27,7 @@ _FAULTS = {
 for a broker locks an account out after five."""
 _MOST_KICKED = 1
 """Tokens that die in a run: after four log-ins within an hour Bridge makes no more, and a kill may cost one too."""
+_READS = ("item", "list")
 _FAULT_WORDS = ("drop_before", "drop_after", "http_500_after", "http_408_after", "http_408_before", "rate_limit",
                 "garbage", "delay", "delay", "reject", "reject_later", "drop_after", "drop_before")
 
@@ -223,6 +224,8 @@ def _faults(rng: random.Random, alerts: int, count: int, accounts: Sequence[str]
         if fault["fault"] == "expired_token":
             fault |= {"fault": "expired_token" if kicked < _MOST_KICKED else "drop_after", "count": 1}
             kicked += 1
+        if desk.broker == "tradovate" and fault["fault"].startswith("http_408") and fault["operation"] in _READS:
+            fault["count"] = 1  # a second one in a row means that the session was pushed out, and costs a log-in
         if fault["fault"] == "delay":
             fault["seconds"] = round(rng.choice((0.2, 0.5, call_s * 1.4)), 2)
         if fault["fault"] == "penalty_ticket":
