@@ -99,6 +99,13 @@ def load_accounts(path: Path, environ: Mapping[str, str], *, sandbox: str = "", 
         else:
             broken.add(name)
         faults += sorted(one.faults, key=lambda fault: (fault.line, fault.column))
+    for others in () if sandbox else _by_login(accounts):  # there the log-ins of several addresses become one
+        unlike = _LoginFaults(document, found["accounts"], others, lenient)
+        faults += unlike.faults
+        broken |= unlike.broken
+        accounts |= unlike.sound
+        for name in unlike.broken:
+            del accounts[name]
     return Accounts(MappingProxyType(accounts), tuple(faults), frozenset(broken))
 
 
@@ -274,6 +281,45 @@ class _OneAccount:
         except ValueError as error:
             self.fault(path, str(error))
         return None
+
+
+def _by_login(accounts: Mapping[str, Account]) -> list[list[Account]]:
+    found: dict[str, list[Account]] = {}
+    for account in accounts.values():
+        found.setdefault(account.login, []).append(account)
+    return [each for each in found.values() if len(each) > 1]
+
+
+class _LoginFaults:
+    """Accounts of one log-in share its token and its budget: what is said of these has to be the same.
+
+    The credentials of the first count. A budget that one of them gives is that of all.
+    """
+
+    def __init__(self, document: Document, given: Mapping[str, Any], accounts: Sequence[Account], lenient: bool) -> None:
+        self.faults: list[Fault] = []
+        self.broken: set[str] = set()
+        self._document = document
+        first = accounts[0]
+        for account in accounts[1:] if not lenient else ():  # stand-ins for secrets differ by the names of their variables
+            for name in sorted(set(first.credentials) | set(account.credentials)):
+                if first.credentials.get(name) != account.credentials.get(name):
+                    self._fault(account, f"credentials.{name}", f"differs from that of the account {first.name}, though "
+                                "both are the same log-in (the same user at the same address), of which there is one: "
+                                "write the same in both")
+        alike = [each for each in accounts if each.name not in self.broken]
+        giving = [each for each in alike if "budget" in given[each.name]]
+        for account in giving[1:]:
+            if account.budget != giving[0].budget:
+                self._fault(account, "budget", f"differs from that of the account {giving[0].name}, though both are the "
+                            "same log-in, and a budget counts for all of its accounts together: write it in one of them, "
+                            "or the same in each")
+        budget = giving[0].budget if giving else first.budget
+        self.sound = {each.name: replace(each, budget=budget) for each in alike if each.name not in self.broken}
+
+    def _fault(self, account: Account, field_name: str, message: str) -> None:
+        self.broken.add(account.name)
+        self.faults.append(self._document.fault(("accounts", account.name, *field_name.split(".")), message))
 
 
 def _budget(broker: Broker, given: Mapping[str, Any] | None, free: bool) -> Budget:

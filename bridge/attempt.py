@@ -60,10 +60,19 @@ class Ownership:
     def __init__(self, lease: Lease, ends_at: float) -> None:
         self.lease = lease
         self._ends_at = ends_at
+        self._heard = (lease.now_ms, monotonic())
 
-    def renewed(self, ends_at: float) -> None:
+    def renewed(self, ends_at: float, lease: Lease | None = None) -> None:
         """The lease was renewed and lasts until this moment of the monotonic clock."""
         self._ends_at = ends_at
+        if lease is not None:
+            self._heard = (lease.now_ms, monotonic())
+
+    @property
+    def clock_floor_ms(self) -> int:
+        """What the lane's clock shows at least: what it showed with the lease, and what has passed here since."""
+        at_ms, heard_at = self._heard
+        return at_ms + int((monotonic() - heard_at) * 1000)
 
     def lost(self) -> None:
         """Another worker has it."""
@@ -115,7 +124,7 @@ class Sender:
                 wrote = isinstance(asked, Call) and asked.write
                 asked = following(plan, answer)
                 if wrote and run.evidence and (isinstance(asked, Pause) or (isinstance(asked, Call) and not asked.write)):
-                    self._keep(run)  # the plan goes on without a write: what was heard of the last one is kept now
+                    self._keep(own, run)  # the plan goes on without a write: what was heard of the last one is kept now
         except (NotYet, TooOld, Covered, LaneLost, Stopping):
             raise
         except Exception as error:  # noqa: BLE001 a fault of ours must not end the lane, nor pass for a broker's word
@@ -125,9 +134,9 @@ class Sender:
         finally:
             plan.close()
 
-    def _keep(self, run: Run) -> None:
+    def _keep(self, own: Ownership, run: Run) -> None:
         evidence, run.evidence = run.evidence, []
-        self.ask(lambda: self._ledger.keep_evidence(run.stored, evidence))
+        self.ask(lambda: self._ledger.keep_evidence(own.lease, run.stored, evidence))
 
     def _perform(self, own: Ownership, run: Run, call: Call, work: Work) -> Reply:
         """One call, repeated while the broker certainly did nothing and there is patience for it."""
@@ -154,11 +163,14 @@ class Sender:
                 if not call.undoes:
                     return self._given_up(run, call, held.reason)
                 if not told:  # a step that takes back half an order is repeated without end
-                    self._log.error("told to a person: half an order stands and cannot be taken back yet",
-                                    order=run.stored.id, reason=held.reason)
+                    self._alarm(own, run, f"half of it stands and cannot be taken back yet: {held.reason}")
                     told = True
             if self._wait_for_step(own, run, call, min(held.wait_s, 60.0)):
                 return self._given_up(run, call, _WITHDRAWN)
+
+    def _alarm(self, own: Ownership, run: Run, reason: str) -> None:
+        self._log.error("told to a person", order=run.stored.id, reason=reason)
+        self.ask(lambda: self._ledger.alarm(own.lease, run.stored.id, reason))
 
     def _given_up(self, run: Run, call: Call, reason: str) -> Reply:
         """The reply that the plan hears for a step that is not repeated any more, on record like any other."""
@@ -209,7 +221,7 @@ class Sender:
             send_within_ms=int(self.send_within_s * 1000), client_order_id=client_id,
             counter=work.ids.counter if isinstance(work.ids.counter, int) else None,
             look_at_age=not call.undoes and (may_add or not run.write_left), look_at_marks=not call.undoes,
-            records=records))
+            clock_floor_ms=own.clock_floor_ms, records=records))
         if word in ("expired", "covered"):
             if not run.write_left:
                 raise TooOld if word == "expired" else Covered

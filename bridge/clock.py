@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -21,3 +21,19 @@ def epoch() -> float:
 def now() -> datetime:
     """The present moment, with zone UTC."""
     return datetime.now(UTC)
+
+
+class Advancing:
+    """A wall clock that is never behind: after the system's clock was set back, it goes on from where it stood.
+
+    By a clock that was set back by an hour, an alert that is an hour old would look new. Whether the clock was right before
+    or is right now cannot be known here, so that the later of the two counts for as long as this process lives.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._began_at = now(), monotonic()
+
+    def now(self) -> tuple[datetime, float]:
+        """The present moment, and by how many seconds the system's clock is behind it."""
+        wall, expected = now(), self._began + timedelta(seconds=monotonic() - self._began_at)
+        return max(wall, expected), max(0.0, (expected - wall).total_seconds())

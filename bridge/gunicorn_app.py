@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ _log = get_logger("receiver")
 
 _KEEPALIVE_S = 30
 _FIRST_BYTE_S = 0.05
+_SAYS_503_FOR_S = 0.5
 _LATE_ANSWER_S = 2.0
 """How long an answer may take to be written once the request's deadline is past."""
 
@@ -83,11 +85,25 @@ class Worker(ThreadWorker):
         return result
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop: what was accepted is answered, what comes new is sent elsewhere."""
+        """Begin to stop: what is under way is answered, what comes new is told 503 for a moment, then nobody listens.
+
+        Whoever is on his way to us hears "send it again" so, and not only that his connection was closed.
+        """
+        if self.app.receiver.draining.is_set():
+            return
         self.app.receiver.draining.set()
-        for conn in list(self.pending_conns):
-            conn.timeout = 0.0
+        seconds = min(_SAYS_503_FOR_S, self.app.settings.shutdown_timeout / 2)
+        leave = threading.Timer(seconds, self._leave, (sig, frame))
+        leave.daemon = True
+        leave.start()
+
+    def _leave(self, sig: int, frame: Any) -> None:
+        self.method_queue.defer(self._close_pending)
         super().handle_exit(sig, frame)
+
+    def _close_pending(self) -> None:
+        for conn in self.pending_conns:
+            conn.timeout = 0.0
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that is no HTTP, without a word of what it said."""

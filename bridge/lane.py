@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import structlog
@@ -31,7 +31,7 @@ from bridge.attempt import (
 )
 from bridge.broker import Broker
 from bridge.call import Absent, Accepted, Call, LookUp, Outcome, Pause, Rejected, Reply, Retry, Seen, Unknown
-from bridge.clock import epoch, monotonic, now
+from bridge.clock import monotonic, now
 from bridge.contracts import same_contract
 from bridge.errors import LedgerAway
 from bridge.ledger import Ledger, Stored, seen_fields
@@ -48,6 +48,8 @@ __all__ = ["Lane", "LaneLost", "Ownership", "Stopping", "ask_until_answered", "l
            "work_of"]
 
 DAY_MS = 86_400_000
+_CLOCKS_DIFFER_MS = 3_900_000
+"""An order that ends at a given time is held for open a little longer than an hour behind it: clocks may be wrong."""
 _LOOK_UP_AFTER_MS = 300
 _BETWEEN_LOOK_UPS_S = (0.2, 0.5, 1.0, 2.0)
 _ONE_MORE_LOOK_S = 0.1
@@ -109,6 +111,8 @@ class Lane:
                 self._log.error("told to a person: the lane names an order that is not on record", order=order)
             self._ask(lambda: self._ledger.set_aside(own.lease, order, entry, ""))
             return None
+        if stored.broker != self._account.broker:
+            raise ValueError(f"the account's broker was {stored.broker} when it was queued, and is {self._account.broker} now")
         if stored.state in ("submitting", "unknown"):
             return self._clear_up(own, stored)
         if stored.expired:
@@ -168,7 +172,7 @@ class Lane:
         self._settle(own, stored, "expire", reason, ended=not alarm, person=alarm)
 
     def _rehearse(self, own: Ownership, stored: Stored) -> None:
-        calls, _ = rehearse(self._broker.submit(self._work(stored, "<from: counter>")))
+        calls, _ = rehearse(self._broker.submit(self._work(own, stored, "<from: counter>")))
         records = [call_record(call, stored.now_ms) for call in calls]
         self._settle(own, stored, "rehearse", "dry run: everything but sent", ended=True, records=records)
 
@@ -182,7 +186,7 @@ class Lane:
         counter = stored.counter
         if counter is None and (name := self._broker.counter_name(self._account)):
             counter = self._ask(lambda: self._ledger.next_number(name))
-        work = self._work(stored, counter)
+        work = self._work(own, stored, counter)
         plan = self._broker.submit(work)
         return self._go_on(own, run, lambda: self._sender.drive(own, run, plan, lambda: following(plan, None), work))
 
@@ -195,12 +199,12 @@ class Lane:
         except TooOld:
             self._expire(own, self._load(run.stored.id) or run.stored)
             return None
-        except Covered:
+        except Covered:  # the ledger looks whether that leaves something without protection
             self._settle(own, self._load(run.stored.id) or run.stored, "withdraw", _COVERED, ended=True)
             return None
         except (LaneLost, Stopping):
             if run.evidence:  # what a broker said is kept, whoever goes on with the order
-                self._ask(lambda: self._ledger.keep_evidence(run.stored, run.evidence))
+                self._ask(lambda: self._ledger.keep_evidence(own.lease, run.stored, run.evidence))
             raise
         return self._conclude(own, run, outcome)
 
@@ -215,10 +219,13 @@ class Lane:
         if isinstance(outcome, Unknown):
             return self._lose(own, run, outcome)
         if isinstance(outcome, Rejected):
-            if stored.order.is_exit:
-                self._log.error("told to a person", order=stored.id, reason=f"an exit was refused: {outcome.reason}")
-            self._settle(own, stored, "reject", outcome.reason, ended=not stored.order.is_exit,
-                         person=stored.order.is_exit, records=run.evidence)
+            reason, alarm = outcome.reason, stored.order.is_exit
+            if alarm:
+                self._log.error("told to a person", order=stored.id, reason=f"an exit was refused: {reason}")
+            elif stored.follows and (stands := self._earlier_stands(stored)):
+                alarm, reason = True, f"{reason}; but {stands} before it stands at the broker: look whether it is protected"
+                self._log.error("told to a person", order=stored.id, reason=reason)
+            self._settle(own, stored, "reject", reason, ended=not alarm, person=alarm, records=run.evidence)
             return None
         self._accept(own, stored, outcome, run.evidence)
         return None
@@ -236,9 +243,9 @@ class Lane:
         fields = {"broker_ids": dump_json({**stored.broker_ids, **outcome.broker_ids})}
         if stored.state == "unknown" and not run.submitted:  # it was before, and still is
             if run.evidence:
-                self._ask(lambda: self._ledger.keep_evidence(stored, run.evidence))
+                self._ask(lambda: self._ledger.keep_evidence(own.lease, stored, run.evidence))
             return self._next_look(own, stored, outcome.reason)
-        fields["doubt"] = str(epoch_ms())
+        fields["doubt"] = str(stored.now_ms)
         self._settle(own, stored, "lose", outcome.reason, done=False, fields=fields, records=run.evidence)
         believe_at = monotonic() + self._settings.settle  # the call has returned: nothing more of it will leave
         self._doubts[stored.id] = _Doubt(believe_at, monotonic() + self._settings.lookup_patience)
@@ -287,7 +294,13 @@ class Lane:
         began = event in ("retry", "lose", "reject", "accept") and stored.state == "queued"
         state = move("submitting" if began or (event == "lose" and stored.state == "unknown") else stored.state, event)
         nonce = uuid.uuid4().hex  # one for all tries: the ledger may have heard a try whose answer was lost
-        word = self._ask(lambda: self._ledger.settle(own.lease, stored, event, state, nonce=nonce, reason=reason, **more))
+        def put() -> str:
+            return self._ledger.settle(own.lease, stored, event, state, nonce=nonce, reason=reason, **more)
+
+        word = self._ask(put)
+        if word == "queued" and began and event != "retry":  # a server that took over has forgotten that it was sent
+            self._step_up(own, Run(stored, stored.records, stored.attempt + 1))
+            word = self._ask(put)
         if word in ("ok", "covered", "repeated", "alarm"):
             if word == "covered":
                 state, reason = "cancelled", _COVERED
@@ -301,7 +314,11 @@ class Lane:
             self._log.info("order", order=stored.id, kind=stored.order.kind, state=state, reason=reason)
             return
         if records := more.get("records"):
-            self._ask(lambda: self._ledger.keep_evidence(stored, records))
+            self._ask(lambda: self._ledger.keep_evidence(own.lease, stored, records))
+        if event == "accept" and word == "rejected":
+            said = f"a person said that the broker rejected it, and it was found there: {reason}"
+            self._log.error("told to a person", order=stored.id, reason=said)
+            self._ask(lambda: self._ledger.alarm(own.lease, stored.id, said))
         self._log.error("the lane is no longer ours", order=stored.id, found=word)
         raise LaneLost
 
@@ -334,7 +351,7 @@ class Lane:
             words = f"{sight.reason}, which proves nothing yet"
             doubt.ends_at = max(doubt.ends_at, doubt.believe_at + _ONE_MORE_LOOK_S, monotonic() + _ONE_MORE_LOOK_S)
         if stored.state == "submitting":
-            fields = {"doubt": str(epoch_ms())}
+            fields = {"doubt": str(stored.now_ms)}
             self._settle(own, stored, "lose", self._why(stored), done=False, fields=fields, records=records)
             return self._next_look(own, replace(stored, state="unknown"), words)
         return self._next_look(own, stored, words, records)
@@ -347,7 +364,8 @@ class Lane:
         """
         at = monotonic()
         believe_at = at + self._sender.send_within_s + self._settings.settle
-        since_s = max(0.0, epoch() - stored.doubt_ms / 1000) if stored.doubt_ms and stored.state == "unknown" else 0.0
+        known = stored.doubt_ms and stored.state == "unknown"
+        since_s = max(0, stored.now_ms - stored.doubt_ms) / 1000 if known else 0.0
         return _Doubt(believe_at, at + self._settings.lookup_patience - since_s)
 
     def _why(self, stored: Stored) -> str:
@@ -427,7 +445,7 @@ class Lane:
         if stored.expired and stored.state == "unknown":
             self._last_words[stored.id] = reason
             if records:
-                self._ask(lambda: self._ledger.keep_evidence(stored, records))
+                self._ask(lambda: self._ledger.keep_evidence(own.lease, stored, records))
             self._expire(own, stored)
             return None
         self._settle(own, stored, "retry", f"{reason}: it is sent again", done=False, records=records)
@@ -441,14 +459,15 @@ class Lane:
             work = standing.work
         else:
             attempt = last_attempt(self._ask(lambda: self._ledger.records(stored)))
-            work = self._work_given(stored, attempt) if attempt else self._work(stored, stored.counter)
-        work = replace(work, submitted_at=work.submitted_at or _moment(stored.submitted_ms), looked_at=now(),
-                       shows_our_ids=self._shows_our_ids)
+            work = self._work_given(stored, attempt) if attempt else self._work(own, stored, stored.counter)
+        at = now()
+        sent_at = at - timedelta(milliseconds=stored.now_ms - stored.submitted_ms) if stored.submitted_ms else None
+        work = replace(work, submitted_at=sent_at or work.submitted_at, looked_at=at, shows_our_ids=self._shows_our_ids)
         if standing is None or standing.call is None or self._is_single(stored):
             plan = self._broker.look_up(work)
         else:
             plan = self._broker.look_up_step(work, standing.call)
-        found = look_up(plan, self._session, lambda seconds: self._sender.sleep(own, seconds))
+        found = look_up(plan, self._session, lambda seconds: self._sender.sleep(own, seconds), first=stored.order.is_exit)
         self._ask(lambda: note_our_ids(self._ledger, self._account, found.sight))
         return found
 
@@ -463,7 +482,10 @@ class Lane:
             self._settle(own, stored, "reject", found, fields=fields, records=records, person=True)
             return
         ended = seen.all_ended or stored.order.is_exit
-        self._settle(own, stored, "accept", found, fields=fields, records=records, ended=ended,
+        if alarm := any(leg.get("broker_status") == "rejected" for leg in seen.legs):
+            found += "; a leg of it was rejected: look whether it is protected"
+            self._log.error("told to a person", order=stored.id, reason=found)
+        self._settle(own, stored, "accept", found, fields=fields, records=records, ended=ended, person=alarm,
                      open_for_ms=None if ended else _open_for_ms(stored))
 
     def _tell(self, own: Ownership, stored: Stored, reason: str, records: list[str] | None = None) -> None:
@@ -474,10 +496,10 @@ class Lane:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _work(self, stored: Stored, counter: int | str | None) -> Work:
+    def _work(self, own: Ownership, stored: Stored, counter: int | str | None) -> Work:
         targets: tuple[Work, ...] = ()
         if stored.order.is_exit:
-            targets = tuple(work_of(each, self._account, each.counter) for each in self._targets(stored))
+            targets = tuple(work_of(each, self._account, each.counter) for each in self._targets(own, stored))
         return work_of(stored, self._account, counter, targets)
 
     def _work_given(self, stored: Stored, attempt: Attempt) -> Work:
@@ -489,10 +511,15 @@ class Lane:
         return replace(work, ids=replace(work.ids, arming=int(given["arming"])), broker_ids=dict(given["broker_ids"]),
                        submitted_at=_moment(given["submitted"]))
 
-    def _targets(self, stored: Stored) -> list[Stored]:
+    def _targets(self, own: Ownership, stored: Stored) -> list[Stored]:
         """Our older orders that a cancel or close concerns, newest first."""
         order = stored.order
-        found = [each for each in self._ask(lambda: self._ledger.open_orders(self._account.name))
+        def tell(damaged: str) -> None:
+            reason = "its record is damaged: no cancel or close can look at it"
+            if self._ledger.alarm(own.lease, damaged, reason):
+                self._log.error("told to a person", order=damaged, reason=reason)
+
+        found = [each for each in self._ask(lambda: self._ledger.open_orders(self._account.name, tell))
                  if not each.order.is_exit and each.rank < stored.rank]
         if order.ref:
             return [each for each in found if each.order.ref == order.ref][:1]
@@ -539,8 +566,12 @@ class Looked(NamedTuple):
     held_s: float | None = None
 
 
-def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) -> Looked:
-    """Drive a look-up once. Reads only: it gives up, in words, where a call is held or cannot be sent."""
+def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object], *, patient: bool = False,
+            first: bool = False) -> Looked:
+    """Drive a look-up once. Reads only: it gives up, in words, where a call is held or cannot be sent.
+
+    `patient`: it may wait for a log-in that orders need more. `first`: it belongs to a cancel or close.
+    """
     records: list[str] = []
     answer: Reply | None = None
     try:
@@ -552,7 +583,7 @@ def look_up(plan: LookUp, session: Session, sleep: Callable[[float], object]) ->
                 continue
             if asked.write:
                 return Looked(None, records, "the look-up would have written: a fault of the broker file")
-            heard = session.send(asked)
+            heard = session.send(asked, patient=patient, first=first)
             if not isinstance(heard, Reply):
                 held_s = heard.wait_s if isinstance(heard, Held) else 1.0
                 return Looked(None, records, f"it could not be looked up: {heard.reason}", held_s)
@@ -577,5 +608,5 @@ def _open_for_ms(stored: Stored) -> int | str:
     if order.time_in_force == "gtc" or any(leg.time_in_force == "gtc" for leg in order.legs):
         return "forever"
     if order.time_in_force == "gtd" and order.expire_time:
-        return max(0, int((order.expire_time - now()).total_seconds() * 1000)) + 60_000
+        return max(0, int(order.expire_time.timestamp() * 1000) - stored.now_ms) + _CLOCKS_DIFFER_MS
     return DAY_MS

@@ -1,7 +1,9 @@
 """Play the recorded calls and replies of an attempt back into a fresh plan, which then stands where the last one stood.
 
 Pure. What is played back are the writes with their replies and the reads before the last write; reads after it are
-asked afresh. Each call that the plan makes must equal the recorded one: playing back never guesses.
+asked afresh, from the first one on. So when the first read after a write is on record again, what was read before it is
+not played back: a worker that died, or lost its lane, had read that. (A plan that asks one read again and again before
+its next write must go by the last answer alone.) Each call that the plan makes must equal the recorded one: playing back never guesses.
 """
 
 from __future__ import annotations
@@ -63,10 +65,19 @@ def last_attempt(records: Sequence[str]) -> Attempt | None:
             new = Exchange(digest=record["digest"], step=call["step"], write=bool(call["write"]))
             if exchanges and exchanges[-1].digest == new.digest and exchanges[-1].reply is None:
                 exchanges.pop()  # the same call again, after one that was not executed
+            if not new.write:
+                _drop_older_reads(exchanges, new)
             exchanges.append(new)
         elif exchanges and exchanges[-1].digest == record["digest"]:
             exchanges[-1] = _answered(exchanges[-1], record["reply"])
     return Attempt(number=number, given=given, exchanges=tuple(exchanges)) if given is not None else None
+
+
+def _drop_older_reads(exchanges: list[Exchange], read: Exchange) -> None:
+    """Drop the reads since the last write when this one is the first of them again."""
+    first = max((at for at, each in enumerate(exchanges) if each.write), default=-1) + 1
+    if exchanges[first:] and exchanges[first].digest == read.digest:
+        del exchanges[first:]
 
 
 def _answered(exchange: Exchange, reply: Mapping[str, Any]) -> Exchange:

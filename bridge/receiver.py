@@ -48,6 +48,9 @@ _NO_HOME = "-"
 _LOOK_AGAIN_S = 1.0
 """How long an answer of /readyz is good for: a stranger who asks it often must not cost a disk write each time."""
 
+_CLOCK_SLACK_S = 2.0
+"""A clock that is set back by less is not spoken of."""
+
 
 class Receiver:
     """The WSGI application `app` and what it needs. `draining` is set when the process has begun to stop."""
@@ -69,6 +72,7 @@ class Receiver:
                           for name, template in templates.loaded.items()}
         self._nobody = _digest(uuid.uuid4().hex)
         self._readiness: tuple[float, int, dict[str, Any]] | None = None
+        self._clock, self._told_behind_s = clock.Advancing(), 0.0
         self.app = self._routes()
 
     def _routes(self) -> Flask:
@@ -120,11 +124,22 @@ class Receiver:
             return {413: "too_large", 408: "too_slow"}.get(unread.status, "invalid"), _problem(
                 unread.status, unread.words)
         try:
-            return self._take(name, raw, clock.now())
+            return self._take(name, raw, self._now())
         except LedgerAway as away:
             _log.error("an alert could not be accepted; its sender was asked to send it again", template=name,
                        reason=str(away))
             return "unavailable", _unavailable("the ledger is away: send it again")
+
+    def _now(self) -> datetime:
+        """When an alert is received. A clock that was set back makes no old alert look new, and a person is told of it."""
+        now, behind_s = self._clock.now()
+        if abs(behind_s - self._told_behind_s) > _CLOCK_SLACK_S:
+            self._told_behind_s = behind_s
+            if behind_s > _CLOCK_SLACK_S:
+                _log.error("told to a person: the system's clock was set back while Bridge ran. Until it is right again, "
+                           "alerts are as old as the clock before says; if it is right now, start Bridge again",
+                           by_s=round(behind_s, 1))
+        return now
 
     def _take(self, name: str, raw: bytes, now: datetime) -> tuple[str, Response]:
         template = self.templates.loaded.get(name)
@@ -139,7 +154,12 @@ class Receiver:
             delivery = decide(template, body, raw, home=home, nonce=nonce, now=now)
         except (BodyError, AlertError) as error:
             return self._refuse_invalid(name, home, raw, body, nonce, now, error, template)
-        return self._answer(delivery, self.ledger.enqueue(delivery))
+        enqueued = self.ledger.enqueue(delivery)
+        for order in delivery.orders:
+            if order.state == "expired" and order.order.is_exit and not enqueued.duplicate_of:
+                _log.error("told to a person: a cancel or close was too old when it arrived", template=name, order=order.id,
+                           reason=order.reason)
+        return self._answer(delivery, enqueued)
 
     def _refuse_invalid(self, name: str, home: str, raw: bytes, body: Body | None, nonce: str, now: datetime,
                         error: InputError, template: Template | None = None) -> tuple[str, Response]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from bridge.errors import InputError
@@ -21,7 +22,7 @@ def resolve(ledger: Ledger, order: str, verdict: str) -> dict[str, Any]:
     if found is None:
         raise InputError(f"there is no order {order!r}; `bridge orders --waiting` lists what waits for a person")
     reason = "a person has seen it" if verdict == "seen" else f"a person says that the broker {verdict} it"
-    word, came = ledger.resolve(found["account"], order, verdict, reason, "forever")
+    word, came = ledger.resolve(found["account"], order, verdict, reason, "forever", uuid.uuid4().hex)
     if word == "ok":
         return {"id": order, "state": ledger.state_of(found["account"], order), "resolved_as": verdict,
                 "then": _CAME[came]}

@@ -14,7 +14,8 @@ import json
 import math
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -41,8 +42,14 @@ _PATIENCE_S = 15.0
 """Longest wait (budget, penalty) within a log-in; what takes longer is left to the next try."""
 _SHORTEST_WAIT_S = 0.05
 _TICKET_MS = 3_600_000
-"""How long after its wait a log-in's penalty ticket is kept."""
+"""How long after its wait a penalty ticket is kept."""
 _HOUR_MS = 3_600_000
+_KEPT_LOG_INS = 2
+"""So many of an hour's log-ins are left to orders: they are not used up by what can wait."""
+_ASKED_AGAIN_S = 60.0
+"""What can wait looks this often whether an order has logged in meanwhile."""
+_RENEWAL_APART_S = 300.0
+"""A token is not renewed again within this time: brokers count renewals, too."""
 _ANNOUNCED_S = 7200.0
 """How long before its end a token that a person has to renew is spoken of."""
 WARM_AFTER_S = 12.0
@@ -51,8 +58,10 @@ trusts none that was idle for KEEP_ALIVE_S."""
 _WARM_WITHIN_S = 2.0
 _WARM_AGAIN_S = 60.0
 _LONGEST_WAIT_S = 3600.0
+_MOST_DOUBLINGS = 12
 _MOST_TICKETS = 100
 _USED_UP = "the request budget of this log-in is used up"
+_PENALTY = "the broker's penalty for this order is not over"
 
 log = structlog.get_logger("bridge.session")
 
@@ -75,6 +84,15 @@ class Held:
 _ANOTHER_LOGS_IN = Held(reason="another worker is logging in", wait_s=0.3)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Try:
+    """One try at logging in: over which connection, how long it may wait, and whether what it is for can wait itself."""
+
+    transport: Transport
+    ends_at: float
+    patient: bool
+
+
 class Login:
     """One log-in in this process, for all lanes that share it. Thread-safe."""
 
@@ -87,6 +105,7 @@ class Login:
         self._owner = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._token: Token | None = None
+        self._waits = threading.Lock()
         self._held_until, self._held_reason, self._looked_at = 0.0, "", 0.0
         self._strikes = 0
 
@@ -98,39 +117,76 @@ class Login:
         if now - self._looked_at > _HOLD_LOOK_S:
             self._looked_at = now
             if found := self._ledger.login_hold(self.name):
-                self._held_reason, self._held_until = found[0], now + found[1] / 1000
+                with self._waits:
+                    self._hold_until(found[0], now + found[1] / 1000)
         if now < self._held_until:
             return Held(reason=self._held_reason, wait_s=self._held_until - now)
         return None
 
     def wait(self, reason: str, seconds: float, *, grows: bool = False) -> float:
-        """Everything of this log-in waits, in every worker; returns for how many seconds."""
-        if grows:
-            seconds = min(_LONGEST_WAIT_S, seconds * 2**self._strikes)
-            self._strikes += 1
-        self._held_reason, self._held_until = reason, monotonic() + seconds
+        """Everything of this log-in waits, in every worker; returns for how many seconds.
+
+        It never ends a longer wait. What comes back while all waits had left before: it says nothing new of the broker.
+        """
+        with self._waits:
+            now = monotonic()
+            if grows:
+                self._strikes += now >= self._held_until
+                doublings = min(max(self._strikes - 1, 0), _MOST_DOUBLINGS)
+                seconds = max(seconds, min(_LONGEST_WAIT_S, seconds * 2**doublings))
+            self._hold_until(reason, now + seconds)
+            left_s = self._held_until - now
         self._ledger.hold_login(self.name, reason, int(seconds * 1000))
-        return seconds
+        return left_s
+
+    def _hold_until(self, reason: str, until: float) -> None:
+        if until > self._held_until:
+            self._held_reason, self._held_until = reason, until
 
     def succeeded(self) -> None:
         """The broker did what it was asked: the next wait is a short one again."""
-        self._strikes = 0
+        with self._waits:
+            if monotonic() >= self._held_until:
+                self._strikes = 0
+
+    # -- penalty tickets of calls ------------------------------------------------------------------------------------------
+
+    def ticket(self, call: Call) -> Mapping[str, Any] | Held | None:
+        """What the broker wants to see of an earlier try at this call, be it another worker's; Held before its time."""
+        found = self._ledger.ticket(self.name, call.digest())
+        match self._opened(found[0] if found else None):
+            case dict(ticket) if found:
+                early_ms = found[1] - _TICKET_MS
+                return ticket if early_ms <= 0 else Held(reason=_PENALTY, wait_s=early_ms / 1000)
+        return None
+
+    def keep_ticket(self, call: Call, ticket: Mapping[str, Any], wait_s: float) -> None:
+        """Whoever makes this call again, after `wait_s`, shows this ticket."""
+        self._ledger.store_ticket(self.name, call.digest(), self._seal(dict(ticket)), int(wait_s * 1000) + _TICKET_MS)
+
+    def drop_ticket(self, call: Call) -> None:
+        """The broker has seen it."""
+        self._ledger.drop_ticket(self.name, call.digest())
 
     # -- the token -----------------------------------------------------------------------------------------------------
 
-    def token(self, account: Account, transport: Transport, dead: Token | None = None) -> Token | Held:
-        """A token that is good for a while; logs in or renews when there is none. `dead` is one the broker refused."""
+    def token(self, account: Account, transport: Transport, dead: Token | None = None, *,
+              patient: bool = False) -> Token | Held:
+        """A token that is good for a while; logs in or renews when there is none. `dead` is one the broker refused.
+
+        `patient`: what it is for can wait, so that the last log-ins of an hour are left to orders.
+        """
         if not self._lock.acquire(blocking=False):  # another thread renews it: what is still valid need not wait
             known = self._token
             if known and known != dead and _still_valid(known):
                 return known
             self._lock.acquire()
         try:
-            return self._good_token(account, transport, dead)
+            return self._good_token(account, transport, dead, patient=patient)
         finally:
             self._lock.release()
 
-    def _good_token(self, account: Account, transport: Transport, dead: Token | None) -> Token | Held:
+    def _good_token(self, account: Account, transport: Transport, dead: Token | None, *, patient: bool) -> Token | Held:
         if self._token == dead:
             self._token = None  # not used again, even if a new one has to wait
         known = self._token
@@ -140,9 +196,14 @@ class Login:
         if stored and not self._is_old(stored):
             self._token = stored
             return stored
-        fresh = self._log_in(account, transport, None if dead else (known or stored), dead)
-        if isinstance(fresh, Held) and known and _still_valid(known):
-            return known
+        old = None if dead else (known or stored)
+        patience_s = 0.0 if old and _still_valid(old) else _PATIENCE_S
+        attempt = _Try(transport=transport, ends_at=monotonic() + patience_s, patient=patient)
+        fresh = self._log_in(account, attempt, old, dead)
+        usable = next((each for each in (stored, known) if each and _still_valid(each)), None)
+        if isinstance(fresh, Held) and usable:
+            self._token = usable
+            return usable
         return fresh
 
     def _is_old(self, token: Token) -> bool:
@@ -173,12 +234,12 @@ class Login:
 
     # -- logging in ----------------------------------------------------------------------------------------------------
 
-    def _log_in(self, account: Account, transport: Transport, old: Token | None, dead: Token | None) -> Token | Held:
+    def _log_in(self, account: Account, attempt: _Try, old: Token | None, dead: Token | None) -> Token | Held:
         steps = self.broker.log_in(account, epoch(), old)
         try:
             call = next(steps)
         except StopIteration as done:
-            return self._keep(done.value, share=False)
+            return self._keep(done.value, old, share=False)
         if refused := self._ledger.login_hold(self._refused_name):
             return Held(reason=refused[0], wait_s=refused[1] / 1000)
         if not self._ledger.lock_login(self.name, self._owner, _LOGIN_LOCK_MS):
@@ -188,16 +249,15 @@ class Login:
             if stored and stored not in (dead, old):
                 self._token = stored
                 return stored
-            patience_s = 0.0 if old and _still_valid(old) else _PATIENCE_S
-            return self._keep(self._drive(steps, call, transport, monotonic() + patience_s), share=True)
+            return self._keep(self._drive(steps, call, attempt), old, share=True)
         finally:
             self._ledger.unlock_login(self.name, self._owner)
 
-    def _drive(self, steps: LogIn, call: Call, transport: Transport, ends_at: float) -> Token | LoginRefused | Held:
+    def _drive(self, steps: LogIn, call: Call, attempt: _Try) -> Token | LoginRefused | Held:
         """Send a log-in's calls. They hold secrets and are neither recorded nor logged."""
         try:
             while True:
-                answer = self._ask(call, transport, ends_at)
+                answer = self._ask(call, attempt)
                 if isinstance(answer, Held):
                     return answer
                 call = steps.send(answer)
@@ -207,13 +267,13 @@ class Login:
         finally:
             steps.close()
 
-    def _ask(self, call: Call, transport: Transport, ends_at: float) -> Reply | Held:
+    def _ask(self, call: Call, attempt: _Try) -> Reply | Held:
         """One call of a log-in, repeated while the broker did nothing and the wait is short; a longer one is Held."""
         while True:
             counted = uuid.uuid4().hex
-            if held := self._may_ask(call, counted, ends_at):
+            if held := self._may_ask(call, counted, attempt):
                 return held
-            answer = transport.send(self._with_ticket(call))
+            answer = attempt.transport.send(self._with_ticket(call))
             if isinstance(answer, NotSent):
                 self._ledger.uncount_log_in(self.name, counted)
                 return Held(reason=f"the log-in could not be sent: {answer.reason}", wait_s=1.0)
@@ -228,24 +288,38 @@ class Login:
                 wait_s = self.wait(hold.reason, wait_s, grows=hold.grows)
             if hold.person or hold.renew:  # waiting alone does not cure it: the broker's file says what it means
                 return answer
-            if monotonic() + wait_s > ends_at:
+            if monotonic() + wait_s > attempt.ends_at:
                 self._ledger.hold_login(self._refused_name, hold.reason, int(wait_s * 1000))
                 return Held(reason=hold.reason, wait_s=wait_s)
             threading.Event().wait(wait_s)
 
-    def _may_ask(self, call: Call, counted: str, ends_at: float) -> Held | None:
-        """Whether a call of a log-in may leave: within the budget, as the one who logs in, and not too often in an hour."""
-        while wait_s := self.allowance.take(self._owner, first=True):
-            if monotonic() + wait_s > ends_at:
+    def _may_ask(self, call: Call, counted: str, attempt: _Try) -> Held | None:
+        """Whether a call of a log-in may leave: not too often in an hour, within the budget, as the one who logs in."""
+        while True:
+            if held := self._count(call, counted, patient=attempt.patient):
+                return held
+            if not (wait_s := self.allowance.take(self._owner, first=True)):
+                break
+            self._ledger.uncount_log_in(self.name, counted)
+            if monotonic() + wait_s > attempt.ends_at:
                 return Held(reason=_USED_UP, wait_s=wait_s, ours=True)
             threading.Event().wait(wait_s)
         if not self._ledger.lock_login(self.name, self._owner, _LOGIN_LOCK_MS):
+            self._ledger.uncount_log_in(self.name, counted)
             return _ANOTHER_LOGS_IN
+        return None
+
+    def _count(self, call: Call, counted: str, *, patient: bool) -> Held | None:
+        """Count a call of a log-in where the broker does; Held when there were too many. What can wait is held earlier."""
         most = self.broker.most_log_ins_per_hour
         if most is None or call.operation not in self.broker.log_in_operations:
             return None
-        if not (wait_ms := self._ledger.count_log_in(self.name, counted, most, _HOUR_MS)):
+        allowed = max(1, most - _KEPT_LOG_INS) if patient else most
+        if not (wait_ms := self._ledger.count_log_in(self.name, counted, allowed, _HOUR_MS)):
             return None
+        if patient:
+            return Held(reason=f"there were {allowed} or more log-ins within an hour: the last ones are kept for orders",
+                        wait_s=min(wait_ms / 1000, _ASKED_AGAIN_S))
         reason = (f"there were {most} log-ins within an hour, and a few more may lock the user at the broker: the next is "
                   f"made in {math.ceil(wait_ms / 60_000)} min. Something else may be logging in as the same user")
         self._ledger.hold_login(self._refused_name, reason, wait_ms)
@@ -258,11 +332,13 @@ class Login:
                 return replace(call, body={**call.body, **ticket})
         return call
 
-    def _keep(self, got: Token | LoginRefused | Held, *, share: bool) -> Token | Held:
+    def _keep(self, got: Token | LoginRefused | Held, old: Token | None, *, share: bool) -> Token | Held:
         if isinstance(got, Held):
             return got
         if isinstance(got, LoginRefused):
-            return self._refused(got)
+            return self._refused(got, old)
+        if share:
+            got = self._not_renewed_at_once(got)
         self._token = got
         keep_secret(got.value)
         if share:
@@ -270,9 +346,32 @@ class Login:
             self._ledger.store_token(self.name, self._seal([got.value, got.expires_at]), int(seconds * 1000))
         return got
 
-    def _refused(self, got: LoginRefused) -> Held:
-        """Not tried again before the wait is over; a refusal without one, not before the credentials change."""
+    def _not_renewed_at_once(self, made: Token) -> Token:
+        """A token that was made just now counts as good at least until a renewal may follow this one.
+
+        Where its end is nearer, a clock may be wrong; and a token that has ended is found dead by its first use.
+        """
+        if made.expires_at is None:
+            return made
+        least = epoch() + self.broker.renew_before_s + _RENEWAL_APART_S
+        if made.expires_at >= least:
+            return made
+        if self._is_old(made) and self._ledger.tell_once(self.name, "short", _HOUR_MS):
+            log.warning("a token that was made just now ends soon by this machine's clock: check the clock",
+                        login=self.name, ends_in_s=round(made.expires_at - epoch()))
+        return replace(made, expires_at=least)
+
+    def _refused(self, got: LoginRefused, old: Token | None) -> Held:
+        """Not tried again before the wait is over; a refusal without one, not before the credentials change.
+
+        A person is told, unless the old token works for longer than the wait.
+        """
         seconds, reason = got.wait_s, got.reason
+        if seconds is not None and old and _still_valid(old, seconds):
+            self._ledger.hold_login(self._refused_name, reason, int(seconds * 1000))
+            log.warning("a token could not be renewed yet; the old one still works", login=self.name, reason=reason,
+                        waits_s=round(seconds))
+            return Held(reason=reason, wait_s=seconds)
         if seconds is None:
             seconds = _AFTER_REFUSED_S
             reason += "; it is not tried again with these credentials for a day, since failed log-ins lock the user"
@@ -306,8 +405,8 @@ class Login:
                   account=account.name, ends_at=ends.isoformat(timespec="seconds"))
 
 
-def _still_valid(token: Token) -> bool:
-    return token.expires_at is None or token.expires_at > epoch() + 5
+def _still_valid(token: Token, for_s: float = 0.0) -> bool:
+    return token.expires_at is None or token.expires_at > epoch() + for_s + 5
 
 
 class Session:
@@ -326,13 +425,14 @@ class Session:
         self._transport.close()
 
     def send(self, call: Call, last_look: Callable[[], None] = lambda: None, *,
-             first: bool = False) -> Reply | NotSent | Held:
+             first: bool = False, patient: bool = False) -> Reply | NotSent | Held:
         """Send a call with this log-in, once. Only a dead token is cured here: renewed, and the call made again.
 
-        `first`: it belongs to an exit, which is served before entries when the budget is short.
+        `first`: it belongs to an exit, which is served before entries when the budget is short. `patient`: no order waits
+        for it (a look after an acceptance), so that it uses none of the last log-ins that an hour allows.
         """
         try:
-            return self._once(call, last_look, first=first)
+            return self._once(call, last_look, first=first, patient=patient)
         except LedgerAway as away:  # asked before a byte leaves, or after a reply that means "nothing was done"
             return Held(reason=str(away), wait_s=0.5, ours=True)
 
@@ -349,7 +449,7 @@ class Session:
         if now < self._warm_not_before or (used_at is not None and now - used_at < WARM_AFTER_S):
             return
         try:
-            answer = self._once(call, lambda: None, spare=True, within_s=_WARM_WITHIN_S)
+            answer = self._once(call, lambda: None, spare=True, patient=True, within_s=_WARM_WITHIN_S)
         except LedgerAway:
             return
         if isinstance(answer, Reply) and answer.status is not None and answer.status < 400:
@@ -365,56 +465,70 @@ class Session:
                  reason=answer.words if isinstance(answer, Reply) else answer.reason)
 
     def _once(self, call: Call, last_look: Callable[[], None], *, first: bool = False, spare: bool = False,
-              within_s: float | None = None) -> Reply | NotSent | Held:
+              patient: bool = False, within_s: float | None = None) -> Reply | NotSent | Held:
         if held := self.login.hold():
             return held
-        token = self.login.token(self.account, self._transport)
+        ticket = self._ticket(call)
+        if isinstance(ticket, Held):
+            return ticket
+        token = self.login.token(self.account, self._transport, patient=patient)
         if isinstance(token, Held):
             return token
         if wait_s := self.login.allowance.take(self._name, first=first, spare=spare):
             return Held(reason=_USED_UP, wait_s=wait_s, ours=True)
-        reply = self._send(call, token, last_look, within_s)
+        shown = replace(call, body={**call.body, **ticket}) if ticket and isinstance(call.body, dict) else call
+        reply = self._send(shown, token, last_look, within_s)
         hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
         if hold and hold.unsure and not call.write:
             if wait_s := self.login.allowance.take(self._name, first=first, spare=spare):
                 return Held(reason=_USED_UP, wait_s=wait_s, ours=True)
-            reply = self._send(call, token, last_look, within_s)
+            reply = self._send(shown, token, last_look, within_s)
             hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
         if hold and hold.renew and isinstance(reply, Reply):
-            fresh = self.login.token(self.account, self._transport, dead=token)
+            fresh = self.login.token(self.account, self._transport, dead=token, patient=patient)
             if isinstance(fresh, Held):
                 return replace(fresh, reply=reply)
             if fresh == token:  # a token that a person has to renew
                 return self._held(call, hold, reply) if hold.person else reply
             if wait_s := self.login.allowance.take(self._name, first=first):
                 return Held(reason=_USED_UP, wait_s=wait_s, ours=True, reply=reply)
-            reply = self._send(call, fresh, last_look, within_s)
+            reply = self._send(shown, fresh, last_look, within_s)
             hold = None if isinstance(reply, NotSent) else self._broker.nothing_done(call, reply)
             if hold and hold.renew:
                 return reply  # the same answer with a fresh token is the broker's no
         if hold and isinstance(reply, Reply):
             return self._held(call, hold, reply)
-        if isinstance(reply, Reply) and self._tickets:
+        if isinstance(reply, Reply) and ticket:
             self._tickets.pop(call.digest(), None)
+            with suppress(LedgerAway):  # the reply counts, whatever becomes of a ticket that ends by itself
+                self.login.drop_ticket(call)
         if isinstance(reply, Reply) and reply.status is not None:
             self.login.succeeded()
         return reply
 
     def _send(self, call: Call, token: Token, last_look: Callable[[], None],
               within_s: float | None = None) -> Reply | NotSent:
-        ticket = self._tickets.get(call.digest()) if self._tickets else None
-        if ticket and isinstance(call.body, dict):
-            call = replace(call, body={**call.body, **ticket})
         dressed = self._broker.dress(call, self.account, token, uuid.uuid4().hex)
         if within_s is None:
             return self._transport.send(dressed, last_look)
         return self._transport.send(dressed, last_look, within_s)
 
+    def _ticket(self, call: Call) -> Mapping[str, Any] | Held | None:
+        """The penalty ticket to show with this call. That of a read dies with this object: the next read gets another."""
+        known = self._tickets.get(call.digest()) if self._tickets else None
+        return known or (self.login.ticket(call) if call.write else None)
+
+    def _keep_ticket(self, call: Call, hold: Hold) -> None:
+        self._tickets[call.digest()] = dict(hold.ticket)
+        while len(self._tickets) > _MOST_TICKETS:
+            del self._tickets[next(iter(self._tickets))]
+        if call.write:
+            with suppress(LedgerAway):  # this worker has it all the same
+                self.login.keep_ticket(call, hold.ticket, hold.wait_s)
+
     def _held(self, call: Call, hold: Hold, reply: Reply) -> Held:
         if hold.ticket:
-            self._tickets[call.digest()] = dict(hold.ticket)
-            while len(self._tickets) > _MOST_TICKETS:
-                del self._tickets[next(iter(self._tickets))]
+            self._keep_ticket(call, hold)
         wait_s = hold.wait_s or 30.0 * hold.renew
         if hold.whole_login:
             wait_s = self.login.wait(hold.reason, hold.wait_s, grows=hold.grows)

@@ -141,7 +141,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BRIDGE_CALL_TIMEOUT", "10s", _seconds, "how long a call to a broker may take as a whole"),
     Setting("BRIDGE_LEASE", "20s", _seconds, "how long a worker owns a lane without renewing it"),
     Setting("BRIDGE_LOOKUP_PATIENCE", "10s", _seconds, "how long a doubtful order is looked up before a person is told"),
-    Setting("BRIDGE_SETTLE", "5s", _seconds,
+    Setting("BRIDGE_SETTLE", "10s", _seconds,
             "how long after its send deadline an order may still appear at a broker; before that its absence proves nothing"),
     Setting("BRIDGE_STEP_PATIENCE", "30s", _seconds, "how long a later step of an order is repeated before it is undone"),
     Setting("BRIDGE_SHUTDOWN_TIMEOUT", "4s", _seconds, "how long a process may take to stop"),

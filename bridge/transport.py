@@ -3,7 +3,8 @@
 Sent or not is decided here and nowhere else. "Not sent" is a fact: a flag set right before the first byte of the
 request, not a guess from an exception's name. Right before that byte the sender's `last_look` is asked; it may still
 withhold the call. After it, whatever goes wrong is a Reply without a status: perhaps executed. Nothing is retried, no
-redirect is followed, no proxy of the environment is used, a call has a total deadline and a reply a largest size.
+redirect is followed, no proxy of the environment is used, a reply has a largest size, and a call a total deadline:
+looking up the host's name, connecting and both handshakes count.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import queue
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +39,10 @@ LARGEST_REPLY = 8 * 1024 * 1024
 KEEP_ALIVE_S = 20.0
 """A connection that was idle for longer is not trusted with an order: the other side may have closed it."""
 
+_CONNECT_S = 5.0
+"""The most that one address of a host is waited for."""
+_DRAIN_S = 0.2
+"""The most that is spent on reading what a WebSocket said unasked; one that says more is given up for a new one."""
 _HANDSHAKE_REFUSALS = (401, 403, 404, 429)
 
 
@@ -53,9 +60,22 @@ class NotSent:
 class _Watch:
     """Whether the first byte of the request in hand has left."""
 
-    def __init__(self, last_look: Callable[[], None]) -> None:
+    def __init__(self, last_look: Callable[[], None], has_body: bool = False) -> None:
         self.last_look = last_look
         self.sent = False
+        self.has_body = has_body
+        self._head = b""
+
+    def whole(self, data: bytes) -> bytes:
+        """Head and body in one piece; b"" for a head whose body is yet to come.
+
+        They leave in one write: a process that was stopped between two would send the rest of an order whenever it goes on.
+        """
+        if self.has_body and not self.sent and not self._head:
+            self._head = data
+            return b""
+        data, self._head = self._head + data, b""
+        return data
 
     def first_byte(self) -> None:
         if not self.sent:
@@ -77,6 +97,7 @@ def _before_bytes(connection: Any) -> None:
     if connection.sock is None:
         connection.connect()
     if deadline := getattr(_in_hand, "deadline", None):
+        deadline.check()
         deadline.guard(connection.sock)
     watch.first_byte()
     connection.bridge_used_at = monotonic()
@@ -92,21 +113,37 @@ def _is_stale(connection: Any) -> bool:
 def _is_readable(sock: Any) -> bool:
     """A connection that has something to say before it was asked has been closed, or is out of step."""
     try:
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():  # read off the wire already: select does not see it
+            return True
         return bool(select.select([sock], [], [], 0)[0])
     except (OSError, ValueError):
         return True
 
 
+def _whole(data: Any) -> Any:
+    """The piece that is to be written now, of what urllib3 hands over in two."""
+    watch: _Watch | None = getattr(_in_hand, "watch", None)
+    return data if watch is None else watch.whole(data)
+
+
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     def send(self, data: Any) -> None:
-        _before_bytes(self)
-        super().send(data)
+        if piece := _whole(data):
+            _before_bytes(self)
+            super().send(piece)
+
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self) or super()._new_conn()
 
 
 class _HTTPSConnection(urllib3.connection.HTTPSConnection):
     def send(self, data: Any) -> None:
-        _before_bytes(self)
-        super().send(data)
+        if piece := _whole(data):
+            _before_bytes(self)
+            super().send(piece)
+
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self) or super()._new_conn()
 
 
 class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
@@ -141,6 +178,12 @@ class _Deadline:
 
     def left(self) -> float:
         return max(0.001, self.at - monotonic())
+
+    def check(self) -> None:
+        """TimeoutError once it has passed."""
+        if monotonic() >= self.at:
+            self.passed = True
+            raise TimeoutError
 
     def done(self) -> None:
         self._sock = None
@@ -183,6 +226,104 @@ class _Reaper:
 _reaper = _Reaper()
 
 
+def _connected(host: str, port: int, deadline: _Deadline) -> socket.socket:
+    """A connection to the host itself. The deadline is shared by all of its addresses, so that a dead one leaves time
+    for the next. OSError when none takes it, of them TimeoutError."""
+    addresses = _addresses(host, port, deadline)
+    fault: OSError = OSError("the host has no address")
+    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a kind of address that this machine does not know
+            fault = error
+            continue
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(min(_CONNECT_S, deadline.left() / left))
+            sock.connect(address)
+            sock.settimeout(deadline.left())  # TLS's handshake, as a whole, has as long
+            return sock
+        except OSError as error:
+            sock.close()
+            fault = error
+    raise fault
+
+
+def _addresses(host: str, port: int, deadline: _Deadline) -> list[Any]:
+    """The host's addresses. The system's resolver takes no deadline: it is asked in a thread, left behind if need be."""
+    answers: queue.SimpleQueue[list[Any] | OSError | ValueError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, ValueError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.left())
+    except queue.Empty:
+        raise TimeoutError("the host's name was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _dialled(connection: Any) -> socket.socket | None:
+    """A connection for the HTTP call in hand, within its deadline; None when there is none in hand."""
+    deadline: _Deadline | None = getattr(_in_hand, "deadline", None)
+    if deadline is None:
+        return None
+    try:
+        return _connected(connection._dns_host.strip("[]"), connection.port, deadline)
+    except socket.gaierror as error:
+        raise urllib3.exceptions.NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise urllib3.exceptions.ConnectTimeoutError(connection, "timed out") from error
+    except OSError as error:
+        raise urllib3.exceptions.NewConnectionError(connection, str(error)) from error
+
+
+class _Line:
+    """The connection below a WebSocket: used until a moment that it is told, and read only so far.
+
+    websocket-client has neither bound: its time limit starts anew with every byte, and a frame has any length.
+    """
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self._sock = sock
+        self.used_at = monotonic()
+        self.allow(until)
+
+    def allow(self, until: float) -> None:
+        """Time until then, and room for one reply."""
+        self.until, self.room = until, LARGEST_REPLY
+
+    def recv(self, size: int) -> bytes:
+        self._bound()
+        piece = self._sock.recv(size)
+        self.room -= len(piece)
+        if self.room < 0:
+            raise ValueError(f"the reply is larger than {LARGEST_REPLY} bytes")
+        return piece
+
+    def send(self, data: bytes) -> int:
+        self._bound()
+        return self._sock.send(data)
+
+    def is_readable(self) -> bool:
+        return _is_readable(self._sock)
+
+    def _bound(self) -> None:
+        left = self.until - monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
 class Transport:
     """Connections of one lane: used by one thread at a time, kept warm between calls."""
 
@@ -195,6 +336,7 @@ class Transport:
         self._http.mount("http://", adapter)
         self._http.mount("https://", adapter)
         self._sockets: dict[str, websocket.WebSocket] = {}
+        self._tls: ssl.SSLContext | None = None
         self.used_at: float | None = None
         """When a connection was last seen to work, on the monotonic clock."""
 
@@ -203,6 +345,7 @@ class Transport:
         self._http.close()
         for ws in self._sockets.values():
             with suppress(Exception):
+                _line(ws).allow(monotonic() + _DRAIN_S)
                 ws.close(timeout=0)
         self._sockets.clear()
 
@@ -213,7 +356,7 @@ class Transport:
         `within_s`: the whole call may take no longer than this, where that is less than any call may take.
         """
         timeout_s = self._timeout_s if within_s is None else min(within_s, self._timeout_s)
-        watch, deadline = _Watch(last_look), _Deadline(_reaper, timeout_s)
+        watch, deadline = _Watch(last_look, call.body is not None), _Deadline(_reaper, timeout_s)
         sent_at = monotonic()
         try:
             reply = self._frame(call, watch, deadline) if call.method == "WS" else self._request(call, watch, deadline)
@@ -227,7 +370,7 @@ class Transport:
             return NotSent(f"the WebSocket handshake was answered with HTTP {error.status_code}")
         except (requests.RequestException, urllib3.exceptions.HTTPError, websocket.WebSocketException, OSError,
                 ValueError) as error:
-            fault = _words(error, deadline, timeout_s)
+            fault = _words(error, deadline, timeout_s, watch.sent)
             return Reply(status=None, fault=fault) if watch.sent else NotSent(fault)
         finally:
             deadline.done()
@@ -245,58 +388,93 @@ class Transport:
 
     def _frame(self, call: Call, watch: _Watch, deadline: _Deadline) -> Reply:
         ws = self._socket(call, deadline)
+        line = _line(ws)
         frame = dump_json(call.body)
         wanted = call.body.get("id") if isinstance(call.body, dict) else None
         try:
-            ws.settimeout(deadline.left())
-            deadline.guard(ws.sock)
+            deadline.check()
             watch.first_byte()
+            line.used_at = monotonic()
+            line.allow(deadline.at)
             ws.send(frame)
             while True:
-                ws.settimeout(deadline.left())
-                text = ws.recv()
+                text = _next_text(ws)
                 if _frame_id(text) == wanted:
                     return _frame_reply(text)
-                if monotonic() > deadline.at:
-                    raise websocket.WebSocketTimeoutException("no answer in time")
+                line.allow(deadline.at)
         except BaseException:
             self._sockets.pop(_place(call), None)
-            with suppress(Exception):
-                ws.shutdown()  # type: ignore[no-untyped-call]
+            _drop(ws)
             raise
 
     def _socket(self, call: Call, deadline: _Deadline) -> websocket.WebSocket:
         place = _place(call)
         ws = self._sockets.pop(place, None)
-        if ws is not None and (ws.sock is None or not ws.connected or _has_ended(ws)):
-            with suppress(Exception):
-                ws.shutdown()  # type: ignore[no-untyped-call]
+        if ws is not None and _has_ended(ws, deadline):
+            _drop(ws)
             ws = None
-        if ws is None:
-            headers = [f"{name}: {value}" for name, value in call.headers.items()]
-            ws = websocket.create_connection(call.url, timeout=min(5.0, deadline.left()), header=headers,
-                                             http_no_proxy=["*"], redirect_limit=0, enable_multithread=False)
-        self._sockets[place] = ws
+        self._sockets[place] = ws = ws or self._opened(call, deadline)
         return ws
+
+    def _opened(self, call: Call, deadline: _Deadline) -> websocket.WebSocket:
+        """A new WebSocket over a connection of our own: the library would use the environment's proxy."""
+        where = urlsplit(call.url)
+        secure = where.scheme == "wss"
+        host = where.hostname or ""
+        sock = _connected(host, where.port or (443 if secure else 80), deadline)
+        try:
+            if secure:
+                self._tls = self._tls or ssl.create_default_context()
+                sock = self._tls.wrap_socket(sock, server_hostname=host)
+            headers = [f"{name}: {value}" for name, value in call.headers.items()]
+            # The library's own check of UTF-8 takes seconds for a large reply; `_next_text` makes up for it.
+            return websocket.create_connection(call.url, socket=_Line(sock, deadline.at), header=headers,
+                                               redirect_limit=0, enable_multithread=False, skip_utf8_validation=True)
+        except BaseException:
+            sock.close()
+            raise
 
 
 def _place(call: Call) -> str:
     return f"{call.url} {hash(tuple(sorted(call.headers.items())))}"
 
 
-def _has_ended(ws: websocket.WebSocket) -> bool:
-    """Drain what came unasked (pings, notices); an end of stream means that the connection is gone."""
+def _line(ws: websocket.WebSocket) -> _Line:
+    line: Any = ws.sock
+    if not isinstance(line, _Line):
+        raise websocket.WebSocketConnectionClosedException("Connection to remote host was lost.")
+    return line
+
+
+def _drop(ws: websocket.WebSocket) -> None:
+    with suppress(Exception):
+        ws.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _has_ended(ws: websocket.WebSocket, deadline: _Deadline) -> bool:
+    """Whether a kept WebSocket is not to be trusted with an order. Drains what came unasked (pings, notices)."""
     try:
-        while _is_readable(ws.sock):
-            ws.settimeout(0.2)
+        line = _line(ws)
+        if not ws.connected or monotonic() - line.used_at > KEEP_ALIVE_S:
+            return True
+        line.allow(min(deadline.at, monotonic() + _DRAIN_S))
+        while line.is_readable():
             if ws.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_CLOSE:
                 return True
-    except (websocket.WebSocketException, OSError):
+    except (websocket.WebSocketException, OSError, ValueError):
         return True
     return False
 
 
-def _frame_id(text: str | bytes) -> Any:
+def _next_text(ws: websocket.WebSocket) -> str:
+    """The next message, whoever it is for."""
+    opcode, data = ws.recv_data()
+    if opcode == websocket.ABNF.OPCODE_CLOSE:
+        raise websocket.WebSocketConnectionClosedException("Connection to remote host was lost.")
+    return data.decode() if opcode == websocket.ABNF.OPCODE_TEXT else _text(data)
+
+
+def _frame_id(text: str) -> Any:
     try:
         heard = json.loads(text, parse_float=str, parse_int=str)
     except (ValueError, RecursionError):
@@ -304,13 +482,19 @@ def _frame_id(text: str | bytes) -> Any:
     return heard.get("id") if isinstance(heard, dict) else None
 
 
-def _frame_reply(text: str | bytes) -> Reply:
-    """The answer's `data`; a frame without it, or one that is no strict JSON, goes on whole for the broker's file."""
+def _frame_reply(text: str) -> Reply:
+    """The answer's `data`, or all of the frame but its `id` where it says more: what it says beside may contradict.
+
+    One that is no strict JSON goes on whole for the broker's file.
+    """
     try:
         heard = load_json(text)
     except ValueError:
-        return Reply(status=200, text=text if isinstance(text, str) else _text(text))
-    return Reply(status=200, text=dump_json(heard.get("data", heard)))
+        return Reply(status=200, text=text)
+    if not isinstance(heard, dict):
+        return Reply(status=200, text=text)
+    more = {name: value for name, value in heard.items() if name != "id"}
+    return Reply(status=200, text=dump_json(more["data"] if set(more) == {"data"} else more))
 
 
 def _read(got: requests.Response, deadline: _Deadline) -> bytes:
@@ -334,14 +518,17 @@ def _text(body: bytes) -> str:
         return "\ufffd" + body.decode("utf-8", "replace")
 
 
+_HEADERS = ("retry-after", "date", "content-type")
+
+
 def _some_headers(headers: Any) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items() if name.lower() in ("retry-after", "content-type")}
+    return {name.lower(): value for name, value in headers.items() if name.lower() in _HEADERS}
 
 
-def _words(error: Exception, deadline: _Deadline, timeout_s: float) -> str:
+def _words(error: Exception, deadline: _Deadline, timeout_s: float, sent: bool) -> str:
     """What went wrong, without the URL or anything that was sent."""
-    if deadline.passed or isinstance(error, TimeoutError | requests.Timeout | websocket.WebSocketTimeoutException):
-        return f"no complete reply within {timeout_s:g} s"
+    if deadline.passed or isinstance(error, _TIMEOUTS):
+        return f"no complete reply within {timeout_s:g} s" if sent else "no connection to the broker was made in time"
     text = str(error).lower()
     for mark, words in _WORDS:
         if mark in text:
@@ -351,6 +538,7 @@ def _words(error: Exception, deadline: _Deadline, timeout_s: float) -> str:
     return next((words for kinds, words in _WORDS_BY_KIND if isinstance(error, kinds)), "the connection failed")
 
 
+_TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.ReadTimeoutError, websocket.WebSocketTimeoutException)
 _WORDS = (
     ("name or service not known", "the broker's host name cannot be resolved"),
     ("name resolution", "the broker's host name cannot be resolved"),
@@ -361,11 +549,12 @@ _WORDS = (
     ("reset by peer", "the connection was reset"),
     ("incompleteread", "the reply broke off"),
     ("connection to remote host was lost", "the connection was lost"),
-    ("cannot decode: ", "the reply's text is no UTF-8"),
+    ("codec can't decode", "the reply's text is no UTF-8"),
     ("decode", "the reply cannot be read: its encoding is damaged"),
     ("connection broken", "the reply broke off"),
 )
 _WORDS_BY_KIND: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((socket.gaierror,), "the broker's host name cannot be resolved"),
     ((websocket.WebSocketPayloadException, websocket.WebSocketProtocolException), "the reply broke the rules of WebSocket"),
     ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError), "the reply was no whole HTTP reply"),
 )

@@ -123,7 +123,10 @@ def legs_view(values: Mapping[str, str]) -> list[Any]:
 
 def alert_view(alert: str, values: Mapping[str, str]) -> dict[str, Any]:
     """An alert as `bridge alerts --json` prints it."""
-    orders = load_own_json(values.get("orders") or "[]")
+    try:
+        orders = load_own_json(values.get("orders") or "[]")
+    except ValueError:  # damaged: its reason says so
+        orders = []
     return {"id": alert, "template": values.get("template", ""), "state": values.get("state", ""),
             "reason": values.get("reason", ""), "received_at": _iso(values.get("received", "0")),
             "fields": load_own_json(values.get("fields") or "{}"), "body": values.get("body", ""),

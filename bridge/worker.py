@@ -1,4 +1,7 @@
-"""The worker: owns lanes by lease, one thread each, and follows what was accepted with one look-up off the lane."""
+"""The worker: owns lanes by lease, one thread each, and follows what was accepted with one look-up off the lane.
+
+It also looks after what has no owner: alerts left half-written, and lanes of accounts that no worker has.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import platform
 import queue
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -26,7 +31,8 @@ from bridge.lane import (
     put_on_record,
     work_of,
 )
-from bridge.ledger import Ledger
+from bridge.ledger import Lease, Ledger
+from bridge.life import ENDED
 from bridge.session import Login, Session
 from bridge.settings import Settings
 from bridge.work import Account
@@ -35,12 +41,17 @@ _WAIT_S = 1.0
 """How long a lane waits for news at a time; also how long stopping may have to wait for it."""
 _TEND_EVERY_S = 10.0
 _STRAYS_EVERY_S = 5.0
+_STRAY_ROUNDS = 6
+"""So often has a lane to be found without an owner before what was being sent there is told: a worker that is replaced
+leaves it without one for some seconds."""
 _SWEEP_AFTER_MS = 3000
 """A receiver that lives completes an alert at once; TradingView's resend comes after 5 s."""
+_AT_A_TIME = 500
 _FOLLOWERS = 4
 _SEEN_LATER_S = (1.0, 3.0, 10.0)
 """When an accepted order that its broker does not show yet is looked up again; then never."""
 
+T = TypeVar("T")
 log = structlog.get_logger("bridge.worker")
 
 
@@ -57,6 +68,7 @@ class Worker:
             if account.login not in self._logins:
                 self._logins[account.login] = Login(brokers[account.broker], account, ledger, settings.secret)
         self._owned: dict[str, Ownership] = {}
+        self._ownerless: dict[str, int] = {}
         self._followers = [_Follower(self) for _ in range(min(_FOLLOWERS, len(self.accounts)))]
         self.stop = threading.Event()
 
@@ -65,8 +77,9 @@ class Worker:
         self.stop = stop
         threads = [threading.Thread(target=self._own_lane, args=(account,), name=f"lane {account.name}", daemon=True)
                    for account in self.accounts.values()]
-        threads += [threading.Thread(target=self._keep_leases, name="leases", daemon=True),
-                    threading.Thread(target=self._tend_strays, name="strays", daemon=True)]
+        threads += [threading.Thread(target=self._keep_lease, args=(name,), name="leases", daemon=True)
+                    for name in self.accounts]
+        threads.append(threading.Thread(target=self._look_after_others, name="strays", daemon=True))
         threads += [threading.Thread(target=each.run, name="follower", daemon=True) for each in self._followers]
         for thread in threads:
             thread.start()
@@ -134,29 +147,62 @@ class Worker:
         follower = self._followers[hash(account.name) % len(self._followers)]
         lane = Lane(self.brokers[account.broker], self.ledger, session, self._settings, self.stop,
                     on_accepted=lambda order, due_in_s: follower.add(account, own, order, due_in_s))
-        newest, tended_at = "0-0", -_TEND_EVERY_S
-        self._set_astray_aside(own, 10_000)
+        newest, tended_at, cleared_up = "0-0", -_TEND_EVERY_S, False
+        _try("orders that the lane does not name", account.name, self._set_astray_aside, own, 10_000)
         while not self.stop.is_set():
             if not own.holds():
                 raise LaneLost
-            wait_s, newest = self._pass(lane, own, newest)
-            if monotonic() - tended_at > _TEND_EVERY_S:
-                tended_at = monotonic()
-                self._tend(account, own, follower)
+            try:
+                if not cleared_up:
+                    self._clear_up(lane, own)
+                    cleared_up = True
+                wait_s, newest = self._pass(lane, own, newest)
+                if monotonic() - tended_at > _TEND_EVERY_S:
+                    tended_at = monotonic()
+                    self._tend(account, own, follower)
+                if self.stop.is_set():
+                    return
+                if wait_s is None:
+                    session.keep_warm()
+                newest = self.ledger.wait_after(account.name, newest,
+                                                _WAIT_S if wait_s is None else min(wait_s, _WAIT_S))
+            except LedgerAway as error:  # the lane goes on as it is: its doubts and waits are not begun anew
+                log.warning("the ledger is away; the lane waits for it", account=account.name, reason=str(error))
+                self.stop.wait(0.2)
+
+    def _clear_up(self, lane: Lane, own: Ownership) -> None:
+        """Look once at each order that somebody was sending when he died, wherever it stands.
+
+        Before anything else: a cancel or close that passes it has to know that it may stand at the broker.
+        """
+        for entry, order in self._standing(own.lease.account):
             if self.stop.is_set():
                 return
-            if wait_s is None:
-                session.keep_warm()
-            newest = self.ledger.wait_after(account.name, newest, _WAIT_S if wait_s is None else min(wait_s, _WAIT_S))
+            if not own.holds():
+                raise LaneLost
+            if self.ledger.state_of(own.lease.account, order) == "submitting":
+                self._handle(lane, own, entry, order)
+
+    def _standing(self, account: str) -> Iterator[tuple[str, str]]:
+        """All that stands in a lane: (entry, order), oldest first."""
+        after = ""
+        while True:
+            entries = self.ledger.lane(account, after, _AT_A_TIME)
+            yield from entries
+            if len(entries) < _AT_A_TIME:
+                return
+            after = entries[-1][0]
 
     def _tend(self, account: Account, own: Ownership, follower: _Follower) -> None:
-        """What a lane's owner does now and then: forget what is old, look up what is due, complete what is half-written."""
-        self.ledger.retire(account.name)
-        self._set_astray_aside(own, 500)
-        for order in self.ledger.due_look_ups(account.name):
-            follower.add(account, own, order, 0.0)
-        sweep(self.ledger, account.name)
-        self._logins[account.login].announce(account)
+        """What a lane's owner does now and then: forget what is old, tell of what went astray, look up what is due."""
+        def look_up_what_is_due() -> None:
+            for order in self.ledger.due_look_ups(account.name):
+                follower.add(account, own, order, 0.0)
+
+        _try("what is old", account.name, self.ledger.retire, account.name)
+        _try("orders that the lane does not name", account.name, self._set_astray_aside, own, 500)
+        _try("look-ups that are due", account.name, look_up_what_is_due)
+        _try("the log-in's token", account.name, self._logins[account.login].announce, account)
 
     def _set_astray_aside(self, own: Ownership, most: int) -> None:
         """Tell a person of orders that would wait for ever, for the lane does not name them."""
@@ -193,68 +239,127 @@ class Worker:
         """Handle the cancels and closes behind an order that keeps the lane's head."""
         soonest = min(wait_s, again or wait_s)
         for order in self.ledger.exits(own.lease.account):
-            if order == head or self.stop.is_set():
+            if order == head:
                 continue
+            if self.stop.is_set():
+                break
+            if not own.holds():
+                raise LaneLost
             wait = self._handle(lane, own, "", order)
             if wait is not None:
                 soonest = min(soonest, abs(wait))
         return soonest
 
     def _handle(self, lane: Lane, own: Ownership, entry: str, order: str) -> float | None:
+        return self._or_aside(own.lease, entry, order, lambda: lane.handle(own, entry, order))
+
+    def _or_aside(self, lease: Lease, entry: str, order: str, handle: Callable[[], T]) -> T | None:
         """Handle one order; one that cannot be handled is set aside for a person, so that the lane goes on."""
         try:
-            return lane.handle(own, entry, order)
+            return handle()
         except (LaneLost, Stopping, LedgerAway):
             raise
         except Exception as error:
             reason = f"a fault in Bridge: {type(error).__name__}: {error}"
             log.exception("told to a person: an order could not be handled and is set aside", order=order)
-            if self.ledger.set_aside(own.lease, order, entry, reason) == "lost":
+            if self.ledger.set_aside(lease, order, entry, reason) == "lost":
                 raise LaneLost from None
             return None
 
-    def _tend_strays(self) -> None:
-        """Tell of orders in lanes of accounts that this worker does not have, and end those past their max_age."""
-        while not self.stop.wait(_STRAYS_EVERY_S):
+    # -- leases ------------------------------------------------------------------------------------------------------
+
+    def _keep_lease(self, name: str) -> None:
+        """Renew one lane's lease well before it ends. Each has its own thread: the servers of others may be away."""
+        while not self.stop.wait(self._settings.lease / 4):
+            own = self._owned.get(name)
+            if own is None:
+                continue
+            asked_at = monotonic()
             try:
-                for name, length in self.ledger.lane_lengths().items():
-                    if length and name not in self.accounts:
-                        self._tend_stray(name)
-            except LedgerAway as error:
-                log.warning("lanes of other accounts could not be looked at", reason=str(error))
-            except Exception:
-                log.exception("lanes of other accounts could not be looked at")
+                lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
+            except Exception as error:  # noqa: BLE001 it has to be tried again all the same
+                log.warning("a lease could not be renewed", account=name, reason=str(error))
+                continue
+            if lease is not None and lease.fence == own.lease.fence:
+                own.renewed(asked_at + self._settings.lease, lease)
+            else:
+                own.lost()
+
+    # -- what has no owner -------------------------------------------------------------------------------------------
+
+    def _look_after_others(self) -> None:
+        """Complete alerts that were left half-written, whoever has their home; tend lanes of accounts that are not ours.
+
+        This is done off the lanes: the server of another lane may be away. Those that failed last time come last.
+        """
+        failed: set[str] = set()
+
+        def look_at_each() -> None:
+            for name in sorted(self.ledger.accounts(), key=lambda each: (each in failed, each)):
+                if self.stop.is_set():
+                    return
+                well = _try("alerts that were left half-written", name, sweep, self.ledger, name)
+                if name not in self.accounts:
+                    well &= _try("the lane of an account that is not ours", name, self._tend_stray, name)
+                (failed.discard if well else failed.add)(name)
+
+        while not self.stop.is_set():
+            _try("what has no owner", "", look_at_each)
+            self.stop.wait(_STRAYS_EVERY_S)
 
     def _tend_stray(self, name: str) -> None:
-        lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
-        if lease is None:
-            return  # another worker has it
+        """Tell of orders in a lane that no worker has: those past their max_age, and those that were being sent."""
+        lease = None
+        if self.ledger.lane(name, count=1):
+            lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
+        if lease is None:  # nothing to do, or another worker has it
+            self._ownerless.pop(name, None)
+            return
+        rounds = self._ownerless[name] = self._ownerless.get(name, 0) + 1
         try:
-            for _, order in self.ledger.lane(name):
-                stored = self.ledger.load(name, order)
-                if stored and stored.state == "queued" and stored.expired:
-                    reason = f"no worker has the account {name}: it is not in accounts.yaml, or has faults there"
-                    log.error("told to a person: an order expired", order=order, reason=reason)
-                    self.ledger.settle(lease, stored, "expire", "expired", nonce=uuid.uuid4().hex, reason=reason,
-                                       person=True)
+            for entry, order in self._standing(name):
+                self._or_aside(lease, entry, order, partial(self._tell_of_stray, lease, entry, order, rounds))
             log.warning("orders wait in the lane of an account that no worker has", account=name)
+        except LaneLost:
+            return  # somebody has it now
         finally:
             self.ledger.release_lease(lease)
 
-    def _keep_leases(self) -> None:
-        """Renew every lease of ours well before it ends."""
-        while not self.stop.wait(self._settings.lease / 4):
-            for name, own in list(self._owned.items()):
-                asked_at = monotonic()
-                try:
-                    lease = self.ledger.take_lease(name, self._owner, int(self._settings.lease * 1000))
-                except Exception as error:  # noqa: BLE001 every other lease has to be renewed all the same
-                    log.warning("a lease could not be renewed", account=name, reason=str(error))
-                    continue
-                if lease is not None and lease.fence == own.lease.fence:
-                    own.renewed(asked_at + self._settings.lease)
-                else:
-                    own.lost()
+    def _tell_of_stray(self, lease: Lease, entry: str, order: str, rounds: int) -> None:
+        stored = self.ledger.load(lease.account, order)
+        nobody = f"no worker has the account {lease.account}: it is not in accounts.yaml, or has faults there"
+        word = "ok"
+        if stored is None or stored.state in ENDED:
+            word = self.ledger.set_aside(lease, order, entry, "")
+        elif stored.state == "queued" and stored.expired:
+            log.error("told to a person: an order expired", order=order, reason=nobody)
+            word = self.ledger.settle(lease, stored, "expire", "expired", nonce=uuid.uuid4().hex, reason=nobody,
+                                      person=True)
+        elif stored.state in ("submitting", "unknown") and rounds >= _STRAY_ROUNDS and nobody not in stored.reason:
+            was = stored.reason if stored.state == "unknown" else "a worker ended while it was sending this order"
+            reason = f"{was}; {nobody}, so it is not looked up. It may stand at the broker: look there"
+            log.error("told to a person: it may stand at the broker or not", order=order, reason=reason)
+            # It stays in the lane: a worker that has the account again looks it up, with all its patience.
+            word = self.ledger.settle(lease, stored, "lose" if stored.state == "submitting" else "tell", "unknown",
+                                      nonce=uuid.uuid4().hex, reason=reason, done=False, person=True,
+                                      fields={"doubt": "0"})
+        if word == "lost":
+            raise LaneLost
+
+
+def _try(what: str, account: str, act: Callable[..., object], *args: object) -> bool:
+    """Do one part of what is done now and then. Its fault is logged, and keeps nothing else from being done."""
+    try:
+        act(*args)
+    except (LaneLost, Stopping):
+        raise
+    except LedgerAway as error:
+        log.warning(f"{what} could not be looked at: the ledger is away", account=account, reason=str(error))
+    except Exception:
+        log.exception(f"{what} could not be looked at", account=account)
+    else:
+        return True
+    return False
 
 
 def _place(entry: str) -> tuple[int, int]:
@@ -300,7 +405,7 @@ class _Follower:
     def _follow(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                due_at, order, account, own = self._due.get(timeout=0.5)
+                due_at, order, account, own = self._due.get(timeout=_WAIT_S)
             except queue.Empty:
                 continue
             if stop.wait(max(0.0, due_at - monotonic())):
@@ -323,7 +428,7 @@ class _Follower:
         if account.name not in self._sessions:
             self._sessions[account.name] = worker.session(account)
         plan = worker.brokers[account.broker].look_up(work_of(stored, account, stored.counter))
-        looked = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds))
+        looked = look_up(plan, self._sessions[account.name], lambda seconds: worker.stop.wait(seconds), patient=True)
         if looked.held_s is not None:  # it was not made: it stays due
             self.add(account, own, order, max(looked.held_s, 0.5))
             return

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -19,8 +20,34 @@ from tests.rig import ToyServer, toy_server
 
 GIVEN_REDIS = os.environ.pop("BRIDGE_REDIS_URL", "")
 """The server that the tests are to run against; '' for an embedded one."""
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # parts are started often; compiled once, they start in two thirds of the time
 for _name in [name for name in os.environ if name.startswith("BRIDGE_")]:
     del os.environ[_name]
+# How long an example takes depends on what else the machine does, so it decides nothing.
+hypothesis.settings.register_profile("suite", deadline=None,
+                                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
+
+LONGEST = ("test_soak.py", "test_up.py", "test_whole.py", "test_alarms.py", "test_lane.py", "test_lane_faults.py",
+           "test_deployments.py", "test_redis_faults.py", "test_receiver.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: a process that got one of them last would work alone at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for each core, since most of the time is waiting; none for a named file, or on a given server."""
+    files = [Path(each.partition("::")[0]) for each in config.args]
+    if GIVEN_REDIS or any(file.suffix == ".py" for file in files) or config.getoption("capture") == "no":
+        return 0
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if GIVEN_REDIS and config.getoption("numprocesses", None):
+        raise pytest.UsageError("BRIDGE_REDIS_URL names one server, which tests empty: they need it alone (-n 0)")
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ class ToyServer:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -229,13 +229,14 @@ def plain(price: str = "5300.25", **more: Any) -> Order:
 
 
 def delivery(key: str, *orders: tuple[str, Order], window: int = 1000, nonce: str | None = None, home: str = "toy",
-             age_ms: int = 0, max_age_ms: int = 60_000, dedupe_ms: int = 30_000, **more: Any) -> Delivery:
+             age_ms: int = 0, max_age_ms: int = 60_000, dedupe_ms: int = 30_000, broker: str = "toy",
+             **more: Any) -> Delivery:
     """A delivery of an alert with these (account, order) pairs; those of one account follow each other."""
     alert = alert_id("t", key, window)
     made: list[NewOrder] = []
     for index, (account, order) in enumerate(orders):
         before = next((each.id for each in reversed(made) if each.account == account), "")
-        made.append(NewOrder(id=order_id(alert, "t", index, account), index=index, account=account, broker="toy",
+        made.append(NewOrder(id=order_id(alert, "t", index, account), index=index, account=account, broker=broker,
                              order=order, max_age_ms=max_age_ms, follows=before, **more))
     return Delivery(template="t", home=home, id=alert, key=key, dedupe_ms=dedupe_ms, nonce=nonce or key,
                     fingerprint=key, age_ms=age_ms, body="{}", state="accepted", orders=tuple(made))

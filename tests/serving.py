@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -19,13 +21,27 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "test-secret-0123456789abcdef"
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = 1_500
+_counter = itertools.count(random.randrange(_PORTS))
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and that nobody else is given before something listens there.
+
+    Each process of a parallel run has a range of its own, below those that the system gives to outgoing connections and
+    to port 0, and goes round in it.
+    """
+    for _ in range(_PORTS):
+        port = 20_000 + _WORKER % 8 * _PORTS + next(_counter) % _PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def moment(seconds_ago: float = 0.0) -> str:

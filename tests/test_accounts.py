@@ -232,3 +232,52 @@ def test_encrypted_addresses_and_this_machine_are_taken(url: str) -> None:
                                  "http://127.0.0.1.evil.example", "https://[::1", "https://bücher.example"])
 def test_other_addresses_are_refused(url: str) -> None:
     assert url_fault(url, ("https", "http"))
+
+
+# -- accounts of one log-in ----------------------------------------------------------------------------------------------
+
+
+def two_of_one_login(first: str = "", second: str = "") -> str:
+    """The demo account twice, with these changes."""
+    one = THREE.split("  nt8:")[0]
+    two = one.split("accounts:")[1].lstrip("\n").replace("demo:", "demo2:", 1).replace("DEMO1", "DEMO2")
+    return one + first + (two.replace("${TV_PASS}", second) if second.startswith("${") else two + second)
+
+
+def test_accounts_of_one_login_with_different_credentials_are_a_fault_that_shows_none(tmp_path: Path) -> None:
+    found = load(tmp_path, two_of_one_login(second="${OTHER}"), {**ENV, "OTHER": "another-leak-me"})
+
+    assert set(found.accounts) == {"demo"} and found.broken == {"demo2"}
+    assert [fault.field for fault in found.faults] == ["accounts.demo2.credentials.password"]
+    assert "the account demo," in words(found) and "leak-me" not in words(found)
+    assert found.faults[0].line == 14
+
+
+def test_a_budget_that_one_account_of_a_login_gives_is_that_of_all(tmp_path: Path) -> None:
+    for text in (two_of_one_login(second="    budget: {per_minute: 6}\n"),
+                 two_of_one_login(first="    budget: {per_minute: 6}\n"),
+                 two_of_one_login("    budget: {per_minute: 6}\n", "    budget: {per_minute: 6}\n")):
+        found = load(tmp_path, text)
+
+        assert words(found) == ""
+        assert {account.budget.per_minute for account in found.accounts.values()} == {6}
+
+
+def test_two_budgets_for_one_login_are_a_fault(tmp_path: Path) -> None:
+    found = load(tmp_path, two_of_one_login("    budget: {per_minute: 60}\n", "    budget: {per_minute: 6}\n"))
+
+    assert set(found.accounts) == {"demo"} and found.broken == {"demo2"}
+    assert [fault.field for fault in found.faults] == ["accounts.demo2.budget"]
+    assert "the account demo," in words(found)
+
+
+def test_what_is_two_logins_at_the_broker_is_sound_at_the_sandbox_where_it_is_one(tmp_path: Path) -> None:
+    text = two_of_one_login(second="${OTHER}").replace("environment: demo", "environment: live", 1)
+    environ = {**ENV, "OTHER": "another-leak-me"}
+
+    assert words(load(tmp_path, text, environ)) == ""
+    assert words(load(tmp_path, text, environ, sandbox="http://127.0.0.1:8082")) == ""
+
+
+def test_rendering_compares_no_secrets(tmp_path: Path) -> None:
+    assert words(load(tmp_path, two_of_one_login(second="${OTHER}"), {}, lenient=True)) == ""

@@ -138,7 +138,7 @@ _numbers = itertools.count()
 
 def send(ledger: Ledger, account: Account, order: Order, max_age_ms: int = 60_000) -> str:
     made = ledger.enqueue(delivery(f"reply-{next(_numbers)}", (account.name, order), home=account.name,
-                                   max_age_ms=max_age_ms))
+                                   max_age_ms=max_age_ms, broker=account.broker))
     return str(made.orders[0]["id"])
 
 
@@ -157,13 +157,13 @@ def play(ledger: Ledger, folder: Path, scenes: Mapping[str, Scene]) -> Endings:
                 for name, broker in brokers.items()}
         names = {name: f"a{next(_numbers)}" for name in scenes}  # a lane of an earlier play may be there still
         accounts = accounts_at(folder, {names[name]: (scene.way, urls[name]) for name, scene in scenes.items()})
-        sent = {}
         for name, scene in scenes.items():
-            account = accounts[names[name]]
             if scene.fault:
-                log_in_beforehand(ledger, account, scene.way)
-            sent[name] = [send(ledger, account, order, scene.max_age_ms) for order in scene.orders]
+                log_in_beforehand(ledger, accounts[names[name]], scene.way)
         with working(ledger, accounts):
+            wait_for(lambda: sum(each["event"] == "owns the lane" for each in logged) == len(accounts))
+            sent = {name: [send(ledger, accounts[names[name]], order, scene.max_age_ms) for order in scene.orders]
+                    for name, scene in scenes.items()}
             found, waiting = settled(ledger, [order for orders in sent.values() for order in orders])
     by_id = {each["id"]: each for each in found}
     for name, orders in sent.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -90,15 +89,8 @@ def test_orders_are_carried_out_on_a_cluster(promise: Callable[..., None], on_cl
 def working(ledger: Ledger, *accounts: Account) -> Iterator[Worker]:
     settings = read_settings({"BRIDGE_SECRET": "test-secret-0123456789", "BRIDGE_CALL_TIMEOUT": "1s", "BRIDGE_LEASE": "4s"})
     worker = Worker(settings, {account.name: account for account in accounts}, {"toy": ToyBroker()}, ledger)
-    stop = threading.Event()
-    thread = threading.Thread(target=worker.run, args=(stop,))
-    thread.start()
-    try:
+    with of_lanes.running(worker):
         yield worker
-    finally:
-        stop.set()
-        thread.join(10)
-        assert not thread.is_alive()
 
 
 def test_an_alert_for_accounts_on_different_nodes_of_a_cluster_is_carried_out_on_each(

@@ -65,10 +65,9 @@ def test_an_entry_received_before_a_close_that_reaches_the_lane_after_it_is_canc
     assert ledger.sweep("toy", 0) == 0
 
 
-def test_a_half_written_alert_is_completed_by_the_owner_of_its_home_lane(
+def test_a_half_written_alert_is_completed_by_a_worker(
         ledger: Ledger, server: ToyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.worker._SWEEP_AFTER_MS", 0)
-    monkeypatch.setattr("bridge.worker._TEND_EVERY_S", 0.1)
     made = late(ledger, monkeypatch, "entry", plain())
 
     with working(ledger, server, "toy", "second"):

@@ -17,7 +17,7 @@ from bridge.settings import Settings, read_settings
 from bridge.worker import Worker
 from tests.rig import ToyBroker, ToyServer, delivery, left_by_a_dead_worker, plain, toy_account, wait_for
 
-FAST = {"BRIDGE_SECRET": "a-test-secret-0123456789", "BRIDGE_LOOKUP_PATIENCE": "500ms", "BRIDGE_CALL_TIMEOUT": "600ms",
+FAST = {"BRIDGE_SECRET": "a-test-secret-0123456789", "BRIDGE_LOOKUP_PATIENCE": "500ms", "BRIDGE_CALL_TIMEOUT": "1500ms",
         "BRIDGE_LEASE": "3s", "BRIDGE_SETTLE": "200ms", "BRIDGE_STEP_PATIENCE": "1s", "BRIDGE_SHUTDOWN_TIMEOUT": "3s"}
 
 
@@ -25,16 +25,24 @@ FAST = {"BRIDGE_SECRET": "a-test-secret-0123456789", "BRIDGE_LOOKUP_PATIENCE": "
 def working(ledger: Ledger, server: ToyServer, *names: str, settings: Settings | None = None) -> Iterator[None]:
     """A worker in this process, for as long as the block lasts."""
     accounts = {name: toy_account(server.url, name) for name in names or ("toy",)}
-    worker = Worker(settings or read_settings(FAST), accounts, {"toy": ToyBroker()}, ledger)
+    with running(Worker(settings or read_settings(FAST), accounts, {"toy": ToyBroker()}, ledger)):
+        yield
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[Worker]:
+    """A worker at work, whose idle lanes look ten times a second for whether they are to stop."""
     stop = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-        assert not thread.is_alive()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("bridge.worker._WAIT_S", 0.1)
+        thread.start()
+        try:
+            yield worker
+        finally:
+            stop.set()
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def state(ledger: Ledger, order: str, account: str = "toy") -> str:
@@ -252,7 +260,9 @@ def test_withdrawing_after_an_entry_that_stands_is_told_to_a_person(ledger: Ledg
         found = until(ledger, str(answer.orders[2]["id"]), "cancelled")
 
     assert "protected" in found["reason"]
-    assert [each["id"] for each in ledger.orders(waiting=True)] == [found["id"]]
+    rejected = answer.orders[1]["id"]
+    assert {each["id"] for each in ledger.orders(waiting=True)} == {rejected, found["id"]}
+    assert state(ledger, rejected) == "rejected"
 
 
 def test_an_order_that_waits_for_an_unknown_one_lets_others_pass(ledger: Ledger, server: ToyServer) -> None:

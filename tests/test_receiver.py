@@ -389,7 +389,9 @@ def test_stopping_answers_what_is_under_way(redis_server: str, tmp_path: Path) -
         hook = Hook(port, tmp_path / "log")
         body = json.dumps(alert()).encode()
         with hook.connect() as connection:
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:10])
+            connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:10])
+            assert read_answer(connection).status == 100  # it is under way, and so it is when the next has been answered
+            assert hook.get("/healthz").status == 200
             process.send_signal(signal.SIGTERM)
             until(lambda: refuses(port))
             connection.sendall(body[10:])

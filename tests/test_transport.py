@@ -207,3 +207,81 @@ def test_a_call_may_be_given_less_time_than_others(server: ToyServer, transport:
     reply = transport.send(place(server.url), within_s=0.2)
 
     assert isinstance(reply, Reply) and reply.status is None and "0.2 s" in reply.fault
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """A port on which connecting hangs: more wait to be taken than may."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+            waiting.append(one)
+        yield listener.getsockname()[1]
+        for one in waiting:
+            one.close()
+
+
+def resolves_to(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: found)
+
+
+def order_at(scheme: str, port: int) -> Call:
+    return Call(operation="place", method="WS" if scheme == "ws" else "POST", url=f"{scheme}://broker.test:{port}/x",
+                step="entry", write=True, body={"id": "o1"})
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ws"])
+def test_many_dead_addresses_share_one_deadline(transport: Transport, full: int, scheme: str,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    resolves_to(monkeypatch, full, full, full, full)
+    began = time.monotonic()
+
+    answer = transport.send(order_at(scheme, full))
+
+    assert isinstance(answer, NotSent) and "in time" in answer.reason
+    assert time.monotonic() - began < 1.2
+
+
+def test_a_dead_address_leaves_time_for_the_next(server: ToyServer, transport: Transport, full: int,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    port = int(server.url.rpartition(":")[2])
+    resolves_to(monkeypatch, full, 1, port)
+
+    reply = transport.send(order_at("http", port))
+
+    assert isinstance(reply, Reply) and reply.status == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_name_that_is_not_resolved_in_time_ends_the_call(transport: Transport, scheme: str,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: over.wait(5) and [])
+    began = time.monotonic()
+
+    answer = transport.send(order_at(scheme, 80))
+
+    over.set()
+    assert isinstance(answer, NotSent) and "in time" in answer.reason
+    assert time.monotonic() - began < 2
+
+
+def test_no_order_leaves_after_the_deadline(server: ToyServer, transport: Transport,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    original, looks = bridge.transport._HTTPConnection.connect, list[int]()
+
+    def connect(self: Any) -> None:
+        original(self)
+        threading.Event().wait(0.7)
+
+    monkeypatch.setattr(bridge.transport._HTTPConnection, "connect", connect)
+
+    answer = transport.send(place(server.url), lambda: looks.append(1))
+
+    assert isinstance(answer, NotSent) and "in time" in answer.reason and looks == [] and server.requests == []

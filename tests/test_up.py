@@ -65,7 +65,10 @@ class Up:
     def process_id(self, name: str) -> int | None:
         """The id of a part that runs now."""
         for child in children(self.process.pid):
-            line = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+            try:
+                line = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue  # it has ended meanwhile
             if (name == "valkey" and "--unixsocket" in line) or (len(line) > 3 and line[1:4] == ["-m", "bridge", name]):
                 return child
         return None
@@ -228,8 +231,8 @@ def test_it_stops_within_five_seconds_and_leaves_nothing_running(tmp_path: Path,
 
         found.process.send_signal(number)
 
-        assert found.process.wait(6) == 0
-        assert time.monotonic() - began < 4
+        assert found.process.wait(10) == 0
+        assert time.monotonic() - began < 5
         assert not [process for process in everybody if alive(process)]
 
 

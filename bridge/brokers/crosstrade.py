@@ -20,6 +20,8 @@ Traps that cost money:
   OCO group's id, finds an order again; not found proves nothing. Only an account that has shown us one of our ids can
   prove that an order is not there, and only when its lifecycle and the complete list of orders both deny it. The echo
   inside an ATM order (`userData`) is no such showing: the older add-ons have that one too.
+- A plain order is listed under an id of NinjaTrader's own, so a row that trades the same may be ours: the list denies an
+  order only when each such row's own lifecycle names another order of ours.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ from bridge.call import (
     Unknown,
 )
 from bridge.order import Leg, Order
+from bridge.waits import LONGEST_S, retry_after_s
 from bridge.work import Account, Budget, Work
 
 CAPABILITIES = Capabilities(
@@ -130,9 +133,10 @@ _PREFIX = "/v1/api"
 _STREAM = "/ws/stream"
 _BUDGET = Budget(per_second=3, per_minute=180, burst=20)
 _REFILL_S = 7.0  # docs.crosstrade.io/api/rate-limiting: a pause of about 7 seconds fully recharges the burst
-_LONGEST_HOLD_S = 300.0
 _UNDO_LOOKS = 3
 _UNDO_PAUSE_S = 1.0
+_MOST_ROWS_ASKED = 8
+"""Of how many rows that trade the same as a lost order a look-up asks whose they are; it has 3 requests a second."""
 _BOOK_REACHES = timedelta(days=1)
 """How far back a list of orders is believed to be complete: NinjaTrader's own shows its session."""
 
@@ -271,8 +275,9 @@ class CrossTrade(Broker):
         """Only the rate limit: a token refused is refused for good, since it cannot be renewed."""
         if reply.status is None or reply.not_executed or not (reply.status == 429 or _says_rate_limit(reply)):
             return None
+        wait_s, told = _wait_of(reply)
         return Hold(reason="CrossTrade's rate limit (3 requests a second for each user) is used up",
-                    wait_s=_wait_of(reply), whole_login=True)
+                    wait_s=wait_s, whole_login=True, grows=not told)
 
 
 def _exit_refusals(kind: str, sketch: Sketch) -> Iterator[tuple[str, str]]:
@@ -547,6 +552,8 @@ class _Piece:
     client_id: str
     broker_id: str = ""
     oco_id: str = ""
+    instrument: str = ""
+    quantity: Decimal | None = None
     side: str = ""
     type: str = ""
     price: Decimal | None = None
@@ -583,22 +590,22 @@ def _pieces(work: Work, *, both: bool = False) -> tuple[_Piece, ...]:
     """
     order, ids, known = work.order, work.ids, work.broker_ids
     oco_id = ids.client_id("oco") if order.kind == "oco" else ""
-    entry = _piece("entry", order, ids.client_id(), known.get("order", ""), oco_id)
+    entry = _piece("entry", order, order, ids.client_id(), known.get("order", ""), oco_id)
     if order.kind != "oco" or order.other is None or (known.get("other") == "" and not both):
         return (entry,)
-    return entry, _piece("other", order.other, ids.client_id("other"), known.get("other", ""), oco_id)
+    return entry, _piece("other", order, order.other, ids.client_id("other"), known.get("other", ""), oco_id)
 
 
-def _piece(role: str, what: Order | Leg, client_id: str, broker_id: str, oco_id: str) -> _Piece:
-    return _Piece(role=role, client_id=client_id, broker_id=broker_id, oco_id=oco_id, side=what.side or "",
-                  type=what.type or "", price=what.price, stop_price=what.stop_price,
-                  time_in_force=what.time_in_force or "day")
+def _piece(role: str, order: Order, what: Order | Leg, client_id: str, broker_id: str, oco_id: str) -> _Piece:
+    return _Piece(role=role, client_id=client_id, broker_id=broker_id, oco_id=oco_id, instrument=order.symbol or "",
+                  quantity=order.quantity, side=what.side or "", type=what.type or "", price=what.price,
+                  stop_price=what.stop_price, time_in_force=what.time_in_force or "day")
 
 
 def _see_entry(work: Work) -> LookUp:
     """An order by our own ids, as a whole: half an OCO is neither seen nor absent."""
     pieces = _pieces(work)
-    looked = yield from _look(work.account, pieces, "look_up")
+    looked = yield from _look(work.account, pieces, "look_up", proving=True)
     return _seen(pieces, looked.found) or _absent(work, pieces, looked)
 
 
@@ -608,7 +615,8 @@ def _see_step(work: Work, call: Call) -> LookUp:
     piece = next((half for half in halves if half.role == call.step), halves[0])
     piece = replace(piece, client_id=str(_field(call, "orderId") or piece.client_id),
                     oco_id=str(_field(call, "ocoId") or ""))
-    looked = yield from _look(work.account, (piece,), f"look_up.{call.step}", family=(piece, *halves))
+    looked = yield from _look(work.account, (piece,), f"look_up.{call.step}", family=(piece, *halves),
+                              proving=True)
     if (sight := looked.found[piece.role]) is None:
         return _absent(work, (piece,), looked)
     ids = {"order": sight.broker_id} if sight.broker_id else {}
@@ -658,7 +666,7 @@ def _see_cancel(work: Work) -> LookUp:
         piece = _Piece(role="entry", client_id=by_hand, broker_id=by_hand)
         wanted.append(((piece,), work, {"broker_id": by_hand}))
     for pieces, target, name in wanted:
-        looked = yield from _look(work.account, pieces, f"look_up.{pieces[0].client_id}")
+        looked = yield from _look(work.account, pieces, f"look_up.{pieces[0].client_id}", proving=True)
         for piece in pieces:
             if (sight := looked.found[piece.role]) and sight.status not in _ENDS:
                 return Absent(reason=f"{piece.client_id} still works; cancelling it again can only reduce")
@@ -718,14 +726,11 @@ def _is_on(instrument: object, symbol: str) -> bool | None:
 def _may_be_ours(row: Mapping[str, Any], targets: Iterable[Work]) -> bool:
     """Whether an order may be one of `targets`, or an exit that an ATM template placed for one of them.
 
-    Of an order that has no broker's id yet every order of its side and type may be the one.
+    Of an order that has no broker's id yet every order that trades the same may be the one.
     """
     for target in targets:
-        for piece in _pieces(target):
-            named = {piece.client_id, piece.broker_id} - {""}
-            in_group = bool(piece.oco_id) and row.get("ocoId") == piece.oco_id
-            if in_group or named & set(_ids_of(row)) or (not piece.broker_id and _alike(row, piece)):
-                return True
+        if any(_names(row, piece) or _in_group(row, piece) or _resembles(row, piece) for piece in _pieces(target)):
+            return True
         if target.order.kind == "oso" and row.get("ownerStrategy") == target.order.options.get("strategy"):
             return True
     return False
@@ -740,11 +745,11 @@ def _has_ended(row: Mapping[str, Any]) -> bool:
 
 
 def _look(account: Account, pieces: tuple[_Piece, ...], step: str, *, family: tuple[_Piece, ...] = (),
-          ended: bool = False) -> _Looking:
+          ended: bool = False, proving: bool = False) -> _Looking:
     """Each piece by its lifecycle, then in the list of orders, then by the broker's own id.
 
     `family`: all pieces of the order, where `pieces` are not all. `ended`: rendering is to assume that they have ended,
-    not that they work.
+    not that they work. `proving`: ask whose the rows are that might be a piece, so that its absence may be proven.
     """
     sights: dict[str, _Sight | None] = {}
     denied: set[str] = set()
@@ -763,6 +768,9 @@ def _look(account: Account, pieces: tuple[_Piece, ...], step: str, *, family: tu
             sights[piece.role] = _row_sight(_row_of(piece, rows), piece)
         if whole is None or any(_may_be_piece(row, piece, family or pieces) for row in whole):
             denied.discard(piece.role)
+        elif piece.role in denied and (doubles := [row for row in whole if _resembles(row, piece)]):
+            others = proving and (yield from _are_others(account, doubles, piece, f"{step}.{piece.role}.row"))
+            denied -= set() if others else {piece.role}
         if sights[piece.role] is None and piece.broker_id:
             one = yield _order_call(account, piece.broker_id, f"{step}.{piece.role}.order")
             row = _fields_of(one)
@@ -780,10 +788,10 @@ def _denies(order_id: str, reply: Reply) -> bool:
     found, said = _fields_of(reply), _said(_fields_of(reply)).casefold()
     if found.get("success") is True:
         nameless = all(found.get(name) in (None, "", order_id) for name in ("orderId", "originalOrderId"))
-        return _is_2xx(reply) and found.get("events") == [] and found.get("count") in (None, 0) and nameless
+        return _is_2xx(reply) and found.get("events") == [] and _is_whole(found, 0) and nameless
     if not (_is_2xx(reply) or reply.status == 400) or not _no_yes(found) or not isinstance(found.get("error"), str):
         return False
-    about = said.replace(order_id.casefold(), "")
+    about = f"{said} {_warning(found).casefold()}".replace(order_id.casefold(), "")
     return bool(_NO_SUCH_ORDER.search(about)) and not _DOUBT.search(about) and not _NOT_OF_AN_ORDER.search(about)
 
 
@@ -797,21 +805,90 @@ def _rows(reply: Reply, name: str) -> list[object] | None:
 def _whole_list(reply: Reply, name: str) -> list[Mapping[str, Any]] | None:
     """The rows of a list that was read soundly and is complete, else None."""
     found, rows = _fields_of(reply), _rows(reply, name)
-    if rows is None or found.get("success") is not True or found.get("partial") or found.get("nextCursor"):
+    if rows is None or found.get("success") is not True or not _is_whole(found, len(rows)):
         return None
     sound = [row for row in rows if isinstance(row, Mapping)]
     if name == "orders":
         sound = [row for row in sound if any(_ids_of(row))]
-    return sound if len(sound) == len(rows) and found.get("count") in (None, len(rows)) else None
+    return sound if len(sound) == len(rows) else None
+
+
+_CUT_SHORT = re.compile(r"partial|incomplete|more|next|cursor|truncat|warning|error|unavailable|missing|stale")
+"""Names of fields that say, unless they are empty or false, that not everything is there."""
+_COUNTS = ("count", "total", "totalcount", "totalrows", "totalorders", "totalpositions")
+
+
+def _is_whole(found: Mapping[str, Any], length: int) -> bool:
+    """Whether a reply tells its `length` rows and nothing more: a remark, a page or another count leaves it open.
+
+    CrossTrade's pages show no remark beside a complete list.
+    """
+    named = [(_letters(name), value) for name, value in found.items()]
+    if _said(found) or any(name in _COUNTS and value is not None and value != length for name, value in named):
+        return False
+    return not any(value is False if name in ("complete", "iscomplete") else value and _CUT_SHORT.search(name)
+                   for name, value in named)
 
 
 def _may_be_piece(row: Mapping[str, Any], piece: _Piece, family: tuple[_Piece, ...]) -> bool:
     """Whether a row names the piece in any way, or stands in its OCO group and is plainly none of its siblings."""
-    if {piece.client_id, piece.broker_id} - {""} & set(_ids_of(row)):
-        return True
     siblings = [each for each in family if each.role != piece.role]
-    in_group = bool(piece.oco_id) and row.get("ocoId") == piece.oco_id
-    return in_group and not any(_alike(row, each) for each in siblings)
+    return _names(row, piece) or (_in_group(row, piece) and not any(_alike(row, each) for each in siblings))
+
+
+def _names(row: Mapping[str, Any], piece: _Piece) -> bool:
+    """Whether any field of a row is an id of the piece, in whatever case."""
+    ours = {piece.client_id.casefold(), piece.broker_id.casefold()} - {""}
+    shown = {value.casefold() for value in row.values() if isinstance(value, str)}
+    return not ours.isdisjoint(shown | {value.casefold() for value in _ids_of(row)})
+
+
+def _in_group(row: Mapping[str, Any], piece: _Piece) -> bool:
+    return bool(piece.oco_id) and str(row.get("ocoId", "")).casefold() == piece.oco_id.casefold()
+
+
+_OF_OURS = re.compile(r"o[0-9a-f]{20}(?:\.[a-z0-9_.]+)?", re.IGNORECASE)
+"""An id that the bridge gives. NinjaTrader's own are 32 hex digits, and may be another order's or this one's."""
+
+
+def _resembles(row: Mapping[str, Any], piece: _Piece) -> bool:
+    """Whether a row may be a piece that has no broker's id yet, by what it trades.
+
+    It is not where it plainly trades something else or is another order of ours. Prices tell nothing: they are rounded
+    to the tick and can be moved by hand.
+    """
+    side, what, quantity = _letters(row.get("orderAction")), _letters(row.get("orderType")), row.get("quantity")
+    return not (
+        piece.broker_id
+        or any(_is_anothers(value, piece) for value in _ids_of(row))
+        or (piece.oco_id and row.get("ocoId"))
+        or _is_on(row.get("instrument"), piece.instrument) is False
+        or (side.startswith(("buy", "sell")) and not side.startswith(piece.side))  # also BuyToCover and SellShort
+        or (what in map(_letters, _TYPES["rest"].values()) and what != _letters(_TYPES["rest"].get(piece.type)))
+        or (isinstance(quantity, int | Decimal) and piece.quantity is not None and quantity != piece.quantity))
+
+
+def _is_anothers(order_id: object, piece: _Piece) -> bool:
+    return (isinstance(order_id, str) and bool(_OF_OURS.fullmatch(order_id))
+            and order_id.casefold() != piece.client_id.casefold())
+
+
+def _are_others(account: Account, rows: list[Mapping[str, Any]], piece: _Piece,
+                step: str) -> Generator[Call | Pause, Any, bool]:
+    """Whether each row that might be the piece is another order of ours, by the lifecycle of the row's own id."""
+    if len(rows) > _MOST_ROWS_ASKED:
+        return False
+    for number, row in enumerate(rows, 1):
+        listed = [value for name in ("orderId", "id") if isinstance(value := row.get(name), str) and _usable(value)]
+        if not listed:
+            return False
+        asked = _Piece(role=piece.role, client_id=listed[0], broker_id=listed[0])
+        reply = yield _lifecycle_call(account, asked, f"{step}{number}.lifecycle", "Working")
+        found = _fields_of(reply)
+        told = _is_2xx(reply) and found.get("success") is True and found.get("orderId") in listed
+        if not told or not _is_anothers(found.get("originalOrderId"), piece):
+            return False
+    return True
 
 
 def _lifecycle_sight(piece: _Piece, reply: Reply) -> _Sight | None:
@@ -1006,11 +1083,12 @@ _REASONS: Mapping[int, str] = {
     405: "CrossTrade does not take this at that address; look at the account's base_url",
     408: "NinjaTrader is closed, its add-on is disconnected, or it did not answer in time",
 }
-"""What a status means where the page says it. 401 to 405 come from the door, so nothing was done, whatever the body."""
+"""What a status means where the page says it. 401 to 405 come from the door: nothing was done, unless the words doubt."""
 
-_DOUBT = re.compile(r"timed?[ _-]?out|disconnected|not connected|offline|connection lost|no (?:response|answer|reply)"
-                    r"|not (?:answer|respond|reply)|(?:internal|server) error|bad gateway|unavailable")
-"""Words of a 408 or 5xx where there is no status: not to have been heard is not the same as nothing done."""
+_DOUBT = re.compile(r"timed?[ _-]?out|disconnected|not connected|offline|connection (?:lost|closed|reset)|unreachable"
+                    r"|no (?:response|answer|reply)|n[o']t (?:answer|respond|reply)|(?:internal|server) error|bad gateway"
+                    r"|unavailable|in progress")
+"""Words of a 408 or 5xx under any other status or none: not to have been heard is not the same as nothing done."""
 _USED = re.compile(r"duplicate|already (?:exists|used|in use|been used)|cannot be reused|can not be reused")
 """Words of a refused order id, which an earlier send may have used. (A burnt OCO id is a plain refusal.)"""
 _NO_SUCH_ORDER = re.compile(r"\border\b.*\bnot[ _]found\b(?!.*terminal)|unknown[ _]order|order_not_found|no such order"
@@ -1033,6 +1111,8 @@ def _judge(call: Call, reply: Reply) -> tuple[Mapping[str, Any], Rejected | Unkn
         return found, Unknown(reason=f"no full answer from CrossTrade: {reply.words}")
     success, said = found.get("success"), _said(found)
     if _is_2xx(reply):
+        if success is True and _has_error(found):
+            return found, _open(call, found, f"CrossTrade said yes and named an error: {said or reply.words}")
         if success is True:
             return found, None
         # Over the WebSocket a failure has no status, and the pages' 400s hold `error` alone.
@@ -1040,11 +1120,25 @@ def _judge(call: Call, reply: Reply) -> tuple[Mapping[str, Any], Rejected | Unkn
         if (success is False or bare_error) and not _DOUBT.search(said.casefold()):
             return found, _refusal(call, reply, found)
         return found, Unknown(reason=f"CrossTrade's answer leaves it open: {said or reply.words}")
+    if 400 <= reply.status < 500 and reply.status != 408 and _DOUBT.search((said or reply.words).casefold()):
+        return found, Unknown(reason=f"CrossTrade's answer leaves it open: {said or reply.words}")
     if reply.status in (401, 403, 404, 405) and _no_yes(found):
         return found, Rejected(reason=_told(reply, found))
     if 400 <= reply.status < 500 and reply.status != 408 and isinstance(found.get("error"), str) and _no_yes(found):
         return found, _refusal(call, reply, found)
     return found, Unknown(reason=_told(reply, found))
+
+
+def _has_error(found: Mapping[str, Any]) -> bool:
+    """Whether `error` holds anything. (NinjaTrader's error of a sound order is `NoError`.)"""
+    return bool(found.get("error")) and _letters(found["error"]) != "noerror"
+
+
+def _open(call: Call, found: Mapping[str, Any], why: str) -> Unknown:
+    """Doubt that keeps the id which the answer to a place gave, for the look-up."""
+    order_id = found.get("orderId")
+    named = call.operation == "place" and isinstance(order_id, str) and _usable(order_id)
+    return Unknown(reason=why, broker_ids={"order": str(order_id)} if named else {})
 
 
 def _as_heard(call: Call, seen: Seen) -> tuple[Mapping[str, Any], Rejected | None]:
@@ -1061,8 +1155,7 @@ def _refusal(call: Call, reply: Reply, found: Mapping[str, Any]) -> Rejected | U
     if call.operation == "place":
         ours, theirs = _field(call, "orderId"), found.get("orderId")
         if isinstance(theirs, str) and theirs.strip() and theirs != ours:
-            return Unknown(reason=f"CrossTrade gave an order id and a failure at once: {said}",
-                           broker_ids={"order": theirs} if _usable(theirs) else {})
+            return _open(call, found, f"CrossTrade gave an order id and a failure at once: {said}")
         if _USED.search(said.casefold()) and "oco" not in said.casefold():
             return Unknown(reason=f"CrossTrade says the id was used before: an earlier send may stand: {said}")
     return Rejected(reason=f"CrossTrade refused it: {said}")
@@ -1088,8 +1181,7 @@ def _withdrawn(call: Call, reply: Reply) -> Accepted | Rejected | Unknown:
     """A cancel: an order that is gone already is as good as cancelled; the reason says so."""
     found, verdict = _judge(call, reply)
     if isinstance(verdict, Rejected | Unknown):
-        heard = reply.status not in (None, 408) and (reply.status or 0) < 500 and not reply.not_executed
-        if heard and _no_yes(found) and _GONE in _said(found).casefold():
+        if isinstance(verdict, Rejected) and not reply.not_executed and _GONE in _said(found).casefold():
             return Accepted(reason="was gone already")
         return verdict
     return Accepted()
@@ -1107,7 +1199,8 @@ def _fields_of(reply: Reply) -> Mapping[str, Any]:
         return found
     if "success" in inner and "success" in found and inner["success"] is not found["success"]:
         return {**inner, **found, "success": "contradicts itself"}
-    return {**inner, **{name: value for name, value in found.items() if name != "data"}}
+    outer = {name: value for name, value in found.items() if name != "data" and (value is not None or name not in inner)}
+    return {**inner, **outer}
 
 
 def _said(found: Mapping[str, Any]) -> str:
@@ -1154,17 +1247,17 @@ def _says_rate_limit(reply: Reply) -> bool:
     return (reply.status or 500) < 500 and _no_yes(found) and plain == "rate limit exceeded"
 
 
-def _wait_of(reply: Reply) -> float:
-    """Seconds by the Retry-After header or the body's `retryAfter`; else until the burst is full again."""
-    found = _fields_of(reply)
-    header = next((value for name, value in reply.headers.items() if name.casefold() == "retry-after"), "")
-    if re.fullmatch(r"\d{1,6}(?:\.\d{1,6})?", header.strip(), re.ASCII):
-        wait = float(header)
-    elif isinstance(told := found.get("retryAfter", found.get("retry_after")), int | Decimal) and told > 0:
-        wait = float(told) if told <= 1000 else float(told) / 1000  # some tell milliseconds
-    else:
-        wait = _REFILL_S
-    return min(max(wait, 1.0), _LONGEST_HOLD_S)
+def _wait_of(reply: Reply) -> tuple[float, bool]:
+    """(seconds, whether they were told) by the Retry-After header or the body's `retryAfter`; else a full burst's."""
+    wait, told = retry_after_s(reply), True
+    if wait is None:
+        found = _fields_of(reply)
+        named = found.get("retryAfter", found.get("retry_after"))
+        if isinstance(named, int | Decimal) and not isinstance(named, bool) and named > 0:
+            wait, told = (float(named), True) if named <= 1000 else (float(named) / 1000, False)  # milliseconds, perhaps
+        else:
+            wait, told = _REFILL_S, False
+    return min(max(wait, 1.0), LONGEST_S), told
 
 
 def _state(value: object) -> str | None:

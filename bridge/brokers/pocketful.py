@@ -25,7 +25,10 @@ The traps that cost money:
 * The pages disagree on whether a DELETE carries its parameters as query or as body (`cancel_parameters`: both, query,
   body), and the book's own `leg_order_indicator` and status words are to be sent back as they are.
 * Cancelling the legs leaves the position naked, and may itself sell it: a close waits until the book shows them gone
-  and only then reads the position it turns round.
+  and only then reads the position it turns round. It waits for any market order there too: an earlier close's closing
+  order may rest (before the opening, at the price band, in a halted share), and the position does not show it. No page
+  says how soon positions show a fill: after one of the last two seconds a close waits for that long.
+* An "error" may be a gateway's that did not hear the end: words like "(504)-request timed out" refuse nothing.
 * `last_activity_reference` and other ids of 19 digits do not survive a binary float; nothing here makes one.
 * Tokens end at 12:00 AM (no page names a zone: India's), whatever `expires_in` says, and do not tell how old they are.
   Orders are taken only from the registered static IP.
@@ -42,6 +45,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
@@ -70,6 +74,7 @@ from bridge.call import (
 )
 from bridge.numbers import shortest
 from bridge.order import Leg, Order, Product, opposite
+from bridge.waits import retry_after_s
 from bridge.work import Account, Budget, Work
 
 CAPABILITIES = Capabilities(
@@ -151,10 +156,18 @@ _LEG_ROLES: Final = MappingProxyType({
 _INDICATORS: Final = MappingProxyType({"entry": "ENTRY", "take_profit": "SECOND", "stop_loss": "THIRD"})
 
 _INDIA_S: Final = 19_800
-_SLACK_S: Final = 300
-"""How far the broker's clock may be off ours where times of entry and days are compared."""
+_CLOCKS: Final = (0, _INDIA_S, -_INDIA_S)
+"""By how much a time of the broker's may be off: India's time may have been written as UTC or the other way round."""
+_SLACK_S: Final = 3_900
+"""How far the broker's clock may be off ours where times of entry and days are compared: an hour may be set wrongly."""
 _TRIES: Final = 20
 _TRY_EVERY_S: Final = 0.5
+_TRIES_FOR_ANOTHERS: Final = 5
+"""How often a close looks whether another's market order has ended, before it makes room for other orders."""
+_FILL_SHOWS_S: Final = 2.0
+"""How long the positions may go without a fill that the order book already shows: a guess, no page says."""
+_ACTIVITY_ZERO: Final = 315_532_800 - _INDIA_S
+"""`last_activity_reference` counts nanoseconds from the start of 1980 in India (so on the rows that were published)."""
 
 _TODAYS_TOKEN: Final = ("tokens end at midnight in India: make today's in the portal (api.pocketful.in), give it as "
                         "credentials.token and start the worker again")
@@ -266,7 +279,8 @@ class Pocketful(Broker):
         if reply.status in (401, 403) and envelope.code in (None, 40000):
             return Hold(reason=_not_let_in(envelope, reply), wait_s=30, whole_login=True, renew=True, person=True)
         if reply.status == 429:
-            return Hold(reason="Pocketful: too many requests", wait_s=_retry_after(reply), whole_login=True)
+            return Hold(reason="Pocketful: too many requests", wait_s=_retry_after(reply), whole_login=True,
+                        grows=retry_after_s(reply) is None)
         if call.method == "DELETE" and envelope.code == 44000 and re.search("exchange_order_id.*blank", envelope.words):
             return Hold(reason="the exchange has not given the order its id yet; before that it can't be cancelled",
                         wait_s=2)
@@ -320,7 +334,8 @@ def _login_call(account: Account, operation: str, body: Mapping[str, Any]) -> Ca
 def _no_log_in(reply: Reply, what: str) -> LoginRefused:
     """A definite no waits for a person (wrong tries may lock the account); anything doubtful may be tried again."""
     envelope = _Envelope(reply)
-    if envelope.status == "error" and (reply.status or 0) < 500 and reply.status != 429:
+    if (envelope.status == "error" and (reply.status or 0) < 500 and reply.status != 429
+            and not _is_cut_off(reply, envelope)):
         return LoginRefused(reason=f"Pocketful did not take {what}: {envelope.words[:200]}")
     return LoginRefused(reason=f"no usable answer about {what} ({reply.fault or f'HTTP {reply.status}'})",
                         wait_s=_retry_after(reply) if reply.status == 429 else 30)
@@ -497,28 +512,52 @@ def _close(work: Work) -> Plan:
     book = yield from _patiently(lambda: _book(work, "look", "pending", _assumed_resting(work)))
     if isinstance(book, _NotRead):
         return Retry(reason=f"nothing was closed: {book.reason}", after_s=book.wait_s)
-    found = yield from _patiently(lambda: _positions(work))
-    if isinstance(found, _NotRead):
-        return Retry(reason=f"nothing was closed: {found.reason}", after_s=found.wait_s)
-    if len(found) > 1:
-        return Rejected(reason=_several(found))
     cleared = ""
-    if resting := _resting(work, book.rows):
-        cleared = f"{len(resting)} resting orders cancelled" + (", which closed it; " if found else "; ")
-        if (stuck := (yield from _clear(work, resting))) is not None:
-            return stuck
+    withdrawn: dict[str, Outcome] = {}
+    resting = _resting(work, book.rows)
+    if resting or _selling(work, book.rows):
         found = yield from _patiently(lambda: _positions(work))
-    if isinstance(found, _NotRead):
-        return Unknown(reason=f"its legs were cancelled, then {found.reason}: a position may be OPEN WITHOUT A STOP")
-    if len(found) > 1:
-        return Unknown(reason=f"its legs were cancelled; {_several(found)}. It is OPEN WITHOUT A STOP")
+        if isinstance(found, _NotRead) or len(found) > 1:
+            return _not_closed(found, legs_went=False)
+        if (stuck := (yield from _clear(work, resting, withdrawn))) is not None:
+            return stuck
+        if withdrawn:
+            cleared = f"{len(withdrawn)} resting orders cancelled" + (", which closed it; " if found else "; ")
+    yield from _let_fills_show(work)
+    found = yield from _patiently(lambda: _positions(work))
+    if isinstance(found, _NotRead) or len(found) > 1:
+        return _not_closed(found, legs_went=bool(withdrawn))
     if not found:
         return Accepted(reason=f"{cleared}nothing open")
     reply = yield _place_opposite(work, found[0])
     outcome = _judge_place(reply, work, "order")
     if isinstance(outcome, Accepted):
         outcome = yield from _closed(work, outcome)
-    return _without_a_stop(outcome) if resting else outcome
+    return _without_a_stop(outcome) if withdrawn else outcome
+
+
+def _not_closed(found: Sequence[_Position] | _NotRead, legs_went: bool) -> Outcome:
+    """The end of a close that doesn't know its position, or can't choose between several."""
+    if isinstance(found, _NotRead):
+        return Unknown(reason=f"its legs were cancelled, then {found.reason}: a position may be OPEN WITHOUT A STOP"
+                       ) if legs_went else Retry(reason=f"nothing was closed: {found.reason}", after_s=found.wait_s)
+    return Unknown(reason=f"its legs were cancelled; {_several(found)}. It is OPEN WITHOUT A STOP"
+                   ) if legs_went else Rejected(reason=_several(found))
+
+
+def _let_fills_show(work: Work) -> Generator[Call | Pause, Any, None]:
+    """Wait where an order on the instrument has only just filled: the position may not show it yet.
+
+    Where the book can't be read the close goes on: then a position without a way out would be the greater danger.
+    """
+    book = yield from _book(work, "fills", "completed", [])
+    if isinstance(book, _NotRead):
+        return
+    at = book.told_at if book.told_at is not None else work.created_at.timestamp()
+    ages = [at - row.touched_at - shift for row in book.rows if row.touched_at and row.instrument == _instrument_of(work)
+            and (row.filled or row.broker_status == "filled") for shift in _CLOCKS]
+    if recent := [age for age in ages if -300 < age < _FILL_SHOWS_S]:
+        yield Pause(seconds=_FILL_SHOWS_S - max(0.0, min(recent)))
 
 
 def _closed(work: Work, taken: Accepted) -> Generator[Call | Pause, Any, Accepted | Rejected]:
@@ -727,10 +766,13 @@ class _Row:
 
         self.id, self.exchange_id = _id(raw.get("oms_order_id")), _id(raw.get("exchange_order_id"))
         self.user_order_id = text("user_order_id")
-        self.instrument = (text("exchange"), text("instrument_token"))  # tokens repeat across exchanges
-        self.side, self.order_type = text("order_side").upper(), text("order_type")
+        self.instrument = _same(text("exchange"), text("instrument_token"))  # tokens repeat across exchanges
+        self.side, self.order_type = text("order_side").upper(), text("order_type").upper()
         self.quantity, self.filled = _whole(raw.get("quantity")), _whole(raw.get("filled_quantity")) or 0
         self.entered_at = _whole(raw.get("order_entry_time")) or 0
+        activity = _whole(raw.get("last_activity_reference")) or 0
+        self.touched_at = max(self.entered_at, _whole(raw.get("exchange_time")) or 0,
+                              activity // 10**9 + _ACTIVITY_ZERO if activity > 0 else 0)
         self.execution_type = text("execution_type").upper()
         self.is_kart = self.execution_type in ("CO", "BO")
         self.can_be_withdrawn = bool(self.id and (self.exchange_id or not self.is_kart))
@@ -740,27 +782,43 @@ class _Row:
         self.is_leg = self.is_kart and self.role in ("stop_loss", "take_profit")
         self.status = text("order_status")
         known = _STATUSES.get(self.status.upper())
-        self.broker_status = known or "working"  # a word that we don't know must not be taken for ended
+        code = text("rejection_code")
+        self.code = "" if code.upper() in ("0", "NONE") else code
+        # a word that we don't know must not be taken for ended, nor in the book of ended orders for standing
+        self.broker_status = known or (self._end() if ended_book else "working")
         if self.broker_status == "working" and 0 < self.filled < (self.quantity or 0):
             self.broker_status = "partially_filled"
         self.is_working = not ended_book and self.broker_status in ("working", "partially_filled")
         self.reason = ""
         if self.broker_status == "rejected":
-            code = text("rejection_code")
             why = text("rejection_reason") or text("order_status_info") or "the broker gives no reason"
-            self.reason = why + (f" (code {code})" if code not in ("", "0", "NONE") else "")
+            self.reason = why + (f" (code {self.code})" if self.code else "")
         elif not known:
             self.reason = f"its status in the order book is {self.status!r}, a word that the broker's pages do not list"
-        elif self.filled and self.broker_status == "canceled":
+        if self.filled and self.broker_status == "canceled":
             self.reason = f"{self.filled} of {self.quantity} filled"
+
+    def _end(self) -> str:
+        """How an order of the completed book ended whose status word is no known one; empty where that isn't clear."""
+        word = self.status.upper()
+        is_refused = "REJECT" in word
+        if is_refused and ("CANCEL" in word or "MOD" in word):
+            return ""  # the request to cancel or change it was refused, and not the order
+        if (is_refused or self.code) and not self.filled:
+            return "rejected"
+        return "canceled" if "CANCEL" in word else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Book:
-    """Rows of the order books. `is_whole`: both were read, each as a list, so that what is not here is in neither."""
+    """Rows of the order books. `is_whole`: both were read, each as a list, so that what is not here is in neither.
+
+    `told_at` is the moment of the answer by the broker's clock.
+    """
 
     rows: list[_Row]
     is_whole: bool
+    told_at: float | None = None
 
 
 def _book(work: Work, step: str, which: str, assumed: list[Any]) -> Generator[Call | Pause, Any, _Book | _NotRead]:
@@ -773,7 +831,7 @@ def _book(work: Work, step: str, which: str, assumed: list[Any]) -> Generator[Ca
     rows = raw if raw is not None and raw != {} else []
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         return _NotRead(f"the {which} order book has another shape than its page shows")
-    return _Book([_Row(row, which == "completed") for row in rows], is_whole=rows is raw)
+    return _Book([_Row(row, which == "completed") for row in rows], is_whole=rows is raw, told_at=_told_at(reply))
 
 
 def _both_books(work: Work, step: str, pending: list[Any], completed: list[Any],
@@ -814,7 +872,7 @@ def _positions(work: Work) -> Generator[Call | Pause, Any, list[_Position] | _No
         return _NotRead("the positions have another shape than their page shows")
     found = []
     for row in data or ():
-        if row.get("exchange") != exchange or str(row.get("instrument_token", row.get("token"))) != token:
+        if _same(row.get("exchange"), row.get("instrument_token") or row.get("token")) != _instrument_of(work):
             continue
         net, product = row.get("net_quantity"), row.get("product")
         if net == _NET:
@@ -834,7 +892,7 @@ def _read_data(reply: Reply, what: str) -> Any:
     if envelope.status == "success" and reply.status == 200:
         return envelope.data
     if envelope.status == "error" or reply.status in (401, 403):
-        return _NotRead(f"{what} can't be read: {_said(envelope, reply)}", is_refused=True)
+        return _NotRead(f"{what} can't be read: {_said(envelope, reply)}", is_refused=not _is_cut_off(reply, envelope))
     return _NotRead(f"{what} can't be read: {reply.words}")
 
 
@@ -933,19 +991,21 @@ class _Hunt:
         """Whether the row could be ours: by its id, else by what it trades where ids are not known to be kept."""
         if row.user_order_id == str(one.ids.counter):
             return True
-        if row.user_order_id and one.shows_our_ids:
+        if one.shows_our_ids and _digits(row.user_order_id) not in ("", "0"):
             return False
         side, quantity = (one.order.side or "").upper(), one.order.quantity
+        since, until = sent - _SLACK_S, (one.looked_at or one.created_at).timestamp() + _SLACK_S
         return not ((all(row.instrument) and row.instrument != _instrument_of(one))
-                    or (row.execution_type and row.is_kart != bool(_kart_type(one.order)))
+                    or (row.execution_type in ("REGULAR", "AMO", "CO", "BO")
+                        and row.is_kart != bool(_kart_type(one.order)))
                     or (side and row.side in ("BUY", "SELL") and row.side != side)
-                    or (quantity is not None and row.quantity is not None and row.quantity != int(quantity))
-                    or 0 < row.entered_at < sent - _SLACK_S)
+                    or (quantity is not None and row.quantity and row.quantity != int(quantity))
+                    or (0 < row.entered_at < since and not since <= row.entered_at + _INDIA_S <= until))
 
     def seen(self, rows: Sequence[_Row]) -> Seen | None:
-        """What the books tell of it."""
+        """What the books tell of it; None where it is not there, or has ended in words that don't tell how."""
         entry = self.entry(rows)
-        if entry is None:
+        if entry is None or not entry.broker_status:
             return None
         ids = {"order": entry.id, "exchange": entry.exchange_id,
                "basket": self.work.broker_ids.get("basket", "") if self.work else ""}
@@ -954,7 +1014,8 @@ class _Hunt:
         return Seen(broker_status=entry.broker_status, reason=entry.reason,
                     by_our_id=self.work is not None and entry.user_order_id == str(self.work.ids.counter),
                     broker_ids={name: value for name, value in ids.items() if value},
-                    legs=tuple({"role": self.role(leg), "broker_id": leg.id, "broker_status": leg.broker_status,
+                    legs=tuple({"role": self.role(leg), "broker_id": leg.id,
+                                "broker_status": leg.broker_status or "working",
                                 **({"reason": leg.reason} if leg.reason else {})} for leg in legs))
 
 
@@ -1033,7 +1094,8 @@ def _fate(hunt: _Hunt, rows: Sequence[_Row]) -> str:
     stays = "; its legs stay (legs: true withdraws them)" if entry.is_kart and not hunt.legs_too else ""
     return f"{name}: " + {"canceled": "cancelled", "filled": f"had already filled{stays}",
                           "rejected": f"had been rejected: {entry.reason}"}.get(
-                              entry.broker_status, "the broker took the request to cancel it")
+                              entry.broker_status, "the broker took the request to cancel it" if entry.broker_status
+                              else f"has ended: {entry.reason}")
 
 
 def _resting(work: Work, rows: Sequence[_Row]) -> list[_Row]:
@@ -1045,14 +1107,18 @@ def _resting(work: Work, rows: Sequence[_Row]) -> list[_Row]:
 
 
 def _selling(work: Work, rows: Sequence[_Row]) -> bool:
-    """Whether a market order on it is under way: cancelling a leg may turn it into one."""
+    """Whether a market order on it is under way: an earlier close's, or what cancelling a leg has turned it into."""
     return any(row.is_working and row.instrument == _instrument_of(work) and row.order_type == "MARKET"
                and row.execution_type != "AMO" for row in rows)
 
 
-def _clear(work: Work, resting: list[_Row]) -> Generator[Call | Pause, Any, Outcome | None]:
-    """Cancel what rests and wait until the book shows it gone: None. Else why the close can't go on."""
-    tried: dict[str, Outcome] = {}
+def _clear(work: Work, resting: list[_Row],
+           tried: dict[str, Outcome]) -> Generator[Call | Pause, Any, Outcome | None]:
+    """Cancel what rests and wait until the book shows that and every sale gone: None. Else why the close can't go on.
+
+    `tried` is filled with the rows that were withdrawn.
+    """
+    unread = ""
     for attempt in range(_TRIES):
         for row in resting:
             if row.can_be_withdrawn and row.key not in tried:
@@ -1060,21 +1126,32 @@ def _clear(work: Work, resting: list[_Row]) -> Generator[Call | Pause, Any, Outc
         yield Pause(seconds=_TRY_EVERY_S)
         read = yield from _patiently(lambda: _book(work, "after", "pending", []))
         if isinstance(read, _NotRead):
+            unread = read.reason
             break
         resting = _resting(work, read.rows)
         if not resting and not _selling(work, read.rows):
             return None
         if attempt >= 2 and resting and not any(isinstance(tried.get(row.key), Accepted | None) for row in resting):
             break  # none of them is under way: waiting longer would only delay the next try
-    names = ", ".join(row.id or "without an id" for row in resting) or "every order"
+        if attempt + 1 >= _TRIES_FOR_ANOTHERS and not resting and not tried:
+            break
+    return _not_cleared(resting, tried, unread)
+
+
+def _not_cleared(resting: Sequence[_Row], tried: Mapping[str, Outcome], unread: str) -> Outcome:
+    """Why a close can't go on. Where nothing was tried, or all was refused, it changed nothing and may be run again."""
+    names, unread = ", ".join(row.id or "without an id" for row in resting), unread and f" ({unread})"
+    under_way = "an order that closes it is still under way, and a second one would turn the position round"
+    if not all(isinstance(outcome, Rejected | Retry) for outcome in tried.values()):
+        left = f"the order book did not show {names} cancelled in time" if names else under_way
+        return Unknown(reason=f"nothing was closed: {left}{unread}. The position may be OPEN WITHOUT A STOP")
+    if not resting:
+        return Retry(reason=f"nothing was sent: {under_way}{unread}", after_s=3)
     if not tried:
         return Retry(reason=f"nothing was closed: {names} can't be cancelled before the exchange has given its "
-                            "exchange_order_id", after_s=5)
-    if all(isinstance(outcome, Rejected | Retry) for outcome in tried.values()):
-        why = "; ".join(outcome.reason for outcome in tried.values())
-        return Rejected(reason=f"nothing was closed, position and resting orders stand: {why}")
-    return Unknown(reason=f"nothing was closed: the order book did not show {names} cancelled in time. The position "
-                          "may be OPEN WITHOUT A STOP")
+                            f"exchange_order_id{unread}", after_s=5)
+    why = "; ".join(outcome.reason for outcome in tried.values())
+    return Rejected(reason=f"nothing was closed, position and resting orders stand: {why}")
 
 
 def _several(found: Sequence[_Position]) -> str:
@@ -1128,6 +1205,11 @@ _REASONS: Final = MappingProxyType({
 """error_code → what it means, from the pages' tables."""
 _BEFORE_ANY_ORDER: Final = frozenset({40000, 44000})
 """Codes of checks made before an order exists: a definite no even where the HTTP status is 5xx."""
+_CUT_OFF: Final = re.compile(
+    r"time[ds]?[ _-]?out|no response|unavailable|deadline exceeded|connection (?:reset|closed|lost)|"
+    r"\(5\d\d\)(?!.*\bfound\b)", re.ASCII | re.IGNORECASE | re.DOTALL)
+"""Words of a passed-on fault, like "Error from backend: (504)-request timed out". The pages have one that is a no:
+"(500)-event id not found"."""
 
 
 class _Envelope:
@@ -1189,11 +1271,18 @@ def _definite_no(reply: Reply) -> str:
     if reply.status is None or reply.status == 429:
         return ""
     envelope = _Envelope(reply)
+    if _is_cut_off(reply, envelope):
+        return ""
     if envelope.status == "error" and (reply.status < 500 or envelope.code in _BEFORE_ANY_ORDER):
         return f"Pocketful refused it: {_said(envelope, reply)}"
     if reply.status in (401, 403):
         return _not_let_in(envelope, reply)
     return ""
+
+
+def _is_cut_off(reply: Reply, envelope: _Envelope) -> bool:
+    """Whether the answer comes from one on the way who did not hear the end of it, whatever it calls itself."""
+    return reply.status == 408 or _CUT_OFF.search(envelope.words) is not None
 
 
 def _not_let_in(envelope: _Envelope, reply: Reply) -> str:
@@ -1209,9 +1298,17 @@ def _said(envelope: _Envelope, reply: Reply) -> str:
 
 
 def _retry_after(reply: Reply) -> float:
-    """The seconds of Retry-After, within 1 to 300; 2 where there is none."""
-    text = next((value for name, value in reply.headers.items() if name.lower() == "retry-after"), "")
-    return float(min(300, max(1, int(text)))) if re.fullmatch(r"\d{1,6}", text.strip(), re.ASCII) else 2.0
+    """The seconds of Retry-After, at least 1; 2 where there is none that can be read."""
+    asked = retry_after_s(reply)
+    return 2.0 if asked is None else max(1.0, asked)
+
+
+def _told_at(reply: Reply) -> float | None:
+    """The moment of the reply by the broker's clock (its `Date`), in seconds since the epoch; None where it has none."""
+    try:
+        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 # Helpers
@@ -1274,8 +1371,12 @@ def _symbol_parts(symbol: Any) -> tuple[str, str] | None:
 
 
 def _instrument_of(work: Work) -> tuple[str, str]:
-    exchange, token = _instrument(work.order.symbol, work.order.options, work.account)
-    return str(exchange), str(token)
+    return _same(*_instrument(work.order.symbol, work.order.options, work.account))
+
+
+def _same(exchange: Any, token: Any) -> tuple[str, str]:
+    """(exchange, token) in one way of writing: "nse" and "014366" are NSE and 14366."""
+    return str(exchange).upper(), _digits(token) or str(token)
 
 
 def _legs(order: Order) -> tuple[Leg | None, Leg | None]:

@@ -55,6 +55,7 @@ from bridge.call import (
 )
 from bridge.numbers import dump_json
 from bridge.order import NEEDS_PRICE, NEEDS_STOP, NEEDS_TRAIL, TIMES_IN_FORCE, TYPES, Leg, Order
+from bridge.waits import retry_after_s
 from bridge.work import Account, Budget, Work
 
 _T = TypeVar("_T")
@@ -157,12 +158,21 @@ _LOCKOUT_S = 3600.0
 _LIMIT_HIT_S = 60.0
 """The first wait after a 429. The API says to stop all calls and wait for up to an hour, and that a request meanwhile
 starts the lockout again; its limits run by second, minute and hour. So each 429 in a row doubles the wait, up to the
-hour, and a limit by the minute does not keep a close waiting for an hour. A `Retry-After` is believed."""
+hour, and a limit by the minute does not keep a close waiting for an hour. A `Retry-After` that can be read is
+believed."""
 _LIMIT_NEAR_S = 60.0
 """After a 423, which may come before a 429."""
 _LOGIN_SPACING_S = 720.0
 """After a log-in that gave neither a token nor a no. Five an hour are allowed, and failed ones count."""
+_RENEW_AGAIN_S = 120.0
+"""After a renewal that came to nothing. Fifteen an hour are allowed: the last quarter of a token's life holds seven."""
+_LAST_MOMENT_S = 30.0
+"""How long before a token's end a new log-in is made where it could not be renewed."""
 _TOKEN_LIFE_S = 90 * 60.0
+_MOST_ROWS = 1000
+"""A list this long may be cut short: how many rows a reply may hold varies, and the figures told begin at 1,024."""
+_TOKEN_CHECK = "account/list"
+"""Answers 404 without a token, and to no one who has a good one."""
 _JSON = MappingProxyType({"Accept": "application/json", "Content-Type": "application/json"})
 
 # -- our words → theirs ------------------------------------------------------------------------------------------------
@@ -244,18 +254,21 @@ class Tradovate(Broker):
     # -- log-in ----------------------------------------------------------------------------------------------------
 
     def log_in(self, account: Account, now: float, token: Token | None) -> LogIn:
-        """Renew a token that still lives; else, or where that fails, one new log-in.
+        """Renew a token that still lives; else, or where Tradovate refuses to, one new log-in.
 
-        One that nobody answered (or a 5xx) is repeated once, then not for half an hour: failures lock the user. A
-        refusal in words is final until a person has acted; a captcha and a locked user end after an hour.
+        A renewal without a yes or a no is tried again while the old token works: a new log-in is the last resort. One
+        that nobody answered (or a 5xx) is repeated once, then not for half an hour: failures lock the user. A refusal in
+        words is final until a person has acted; a captcha and a locked user end after an hour.
         """
         if token is not None and (token.expires_at is None or token.expires_at > now):
             reply = yield Call(operation="renewaccesstoken", method="GET", step="renew", write=False,
                                url=f"{account.rest_url}/v1/auth/renewaccesstoken",
                                headers={**_JSON, "Authorization": f"Bearer {token.value}"})
             granted = _granted(reply, now)
-            if isinstance(granted, Token) or reply.status in (423, 429) or _penalty(reply):
+            if isinstance(granted, Token) or _penalty(reply):
                 return granted
+            if not _is_renewal_refused(reply) and (wait_s := _renewal_wait(reply, token, now)):
+                return LoginRefused(reason=f"the token was not renewed, and still works: {granted.reason}", wait_s=wait_s)
         for _ in range(2):
             reply = yield Call(operation="accesstokenrequest", method="POST", step="log-in", write=False,
                                url=f"{account.rest_url}/v1/auth/accesstokenrequest", headers=_JSON,
@@ -284,13 +297,13 @@ class Tradovate(Broker):
         if reply.status is None:
             return None
         logging_in = call.operation in ("accesstokenrequest", "renewaccesstoken")
+        told = _told_wait(reply)
         if reply.status == 429 and logging_in:
-            return Hold(reason="Tradovate takes no log-ins now (HTTP 429)", wait_s=_retry_after(reply, _LOCKOUT_S),
-                        person=True)
+            return Hold(reason="Tradovate takes no log-ins now (HTTP 429)",
+                        wait_s=_LOCKOUT_S if told is None else told, person=True)
         if reply.status == 429:
             return Hold(reason="Tradovate's request limit was hit (HTTP 429); requests during the lockout prolong it",
-                        wait_s=_retry_after(reply, _LIMIT_HIT_S), whole_login=True, person=True,
-                        grows="retry-after" not in reply.headers)
+                        wait_s=_LIMIT_HIT_S if told is None else told, whole_login=True, person=True, grows=told is None)
         if (hold := _penalty(reply)) is not None:
             return hold
         if logging_in:
@@ -353,7 +366,7 @@ class Tradovate(Broker):
             return answer
         ids = {"strategy": str(_strategy_id(answer))}
         status, said = answer["orderStrategy"].get("status"), _said(answer["orderStrategy"].get("failureMessage"))
-        if status in ("ExecutionFailed", "NotEnoughLiquidity") and said:
+        if status in ("ExecutionFailed", "NotEnoughLiquidity") and said and not _TIMED_OUT.search(said):
             return Rejected(reason=f"Tradovate's order strategy failed ({status}): {said}")
         if said or status not in (None, "ActiveStrategy", "ExecutionFinished"):
             return Unknown(reason=f"Tradovate's order strategy began as {status!r} {said}".strip(), broker_ids=ids)
@@ -433,6 +446,8 @@ class Tradovate(Broker):
         ours = target.ids.order_id != work.ids.order_id
         unseen = _unseen(target) if ours else None
         sight = (yield from _look_for(target, 3 if target.broker_ids and unseen is None else 1)) or unseen
+        if sight is None and target.broker_ids and _is_alive((yield from _check_token(work))):
+            sight = yield from _look_for(target, 1)
         if sight is None:
             words = "which proves nothing: it may still be there" if ours else "or not in this account"
             (tally.missing if ours else tally.refused).append(f"{name} was not found at Tradovate, {words}")
@@ -446,7 +461,7 @@ class Tradovate(Broker):
         if ours:
             tally.seen[target.ids.order_id] = seen
         if not entries and not legs:
-            tally.notes.append(f"{name} was {entry.status if entry else seen.broker_status} already")
+            tally.notes.append(f"{name} was {entry.word if entry else seen.broker_status} already")
         left = " and ".join(part.role for part in sight.legs if part.live)
         if left and not work.order.legs_too:
             tally.notes.append(f"the {left} of {name} stays (`legs: true` withdraws it)")
@@ -484,6 +499,11 @@ class Tradovate(Broker):
             if attempt:
                 yield Pause(seconds=1.0)
             reply: Reply = yield call
+            if reply.status == 404:
+                check = yield from _check_token(work)
+                if check.status is None or check.status >= 500:
+                    return Retry(reason=f"Tradovate knew neither the order nor, yet, the token: {check.words}", after_s=2.0)
+                reply = (yield call) if _is_alive(check) else reply
             answer = self._judge(call, reply, lambda body: _ident(body.get("commandId")))
             if not _is_pending(reply):
                 return None if isinstance(answer, dict | Accepted) else answer
@@ -495,8 +515,9 @@ class Tradovate(Broker):
                given: Callable[[dict[str, Any]], str | None]) -> dict[str, Any] | Accepted | _No:
         """The body of a reply that says yes, or what else it came to. `given` finds the id that a yes carries.
 
-        Yes: HTTP 200, an id, and no word of failure. No: a known reason, an error text or violations, and no id.
-        What a look-up saw in place of a reply that was not heard is believed. Anything else may have been executed.
+        Yes: HTTP 200, an id, and no word of failure. No: a known reason, an error text or violations, and no id; a
+        status that refuses is one unless its body leaves it open. What a look-up saw in place of a reply that was not
+        heard is believed. Anything else may have been executed.
         """
         if (seen := reply.seen) is not None:
             found = f"found at Tradovate: {seen.broker_status}" + (f", {seen.reason}" if seen.reason else "")
@@ -512,7 +533,7 @@ class Tradovate(Broker):
             return Retry(reason=hold.reason, after_s=hold.wait_s)
         body = reply.json
         has_id = isinstance(body, dict) and given(body) is not None
-        if reply.status in _DEFINITE_STATUS and not has_id:
+        if reply.status in _DEFINITE_STATUS and not has_id and not _leaves_open(reply):
             return Rejected(reason=f"Tradovate refused it, {_heard(reply)} ({_DEFINITE_STATUS[reply.status]})")
         if reply.status != 200:
             return Unknown(reason=f"Tradovate answered {_heard(reply)}: it may have been executed")
@@ -573,6 +594,8 @@ REASONS: Mapping[str, str] = MappingProxyType({
 })
 """Definite refusals. Not here, so never definite: RiskCheckTimeout, ExecutionProviderUnavailable,
 OtherExecutionRelated, UnknownReason without a text, and any value that is not known."""
+_TIMED_OUT = re.compile(r"tim(?:e|ed|es|ing)[\s_-]?out|deadline exceeded", re.IGNORECASE)
+"""Words that say how long somebody waited for the order, and not what became of it."""
 
 
 def _refusal(body: Mapping[str, Any]) -> tuple[bool, str] | None:
@@ -588,11 +611,22 @@ def _refusal(body: Mapping[str, Any]) -> tuple[bool, str] | None:
     if reason in (None, "", "Success"):
         if not texts and not violations:
             return None
-        definite = reason != "Success" and bool(violations or _said(body.get("errorText")))
-        return definite, texts or "without a word why"
+        plainly = bool(_said(body.get("errorText"))) and not _TIMED_OUT.search(texts)
+        return reason != "Success" and (bool(violations) or plainly), texts or "without a word why"
     words = REASONS.get(reason) if isinstance(reason, str) else None
-    definite = words is not None or (reason == "UnknownReason" and bool(texts))
+    definite = words is not None or (reason == "UnknownReason" and bool(texts) and not _TIMED_OUT.search(texts))
     return definite, _said(reason) + (f" ({words})" if words else "") + _colon(texts)
+
+
+def _leaves_open(reply: Reply) -> bool:
+    """Whether the body of a status that refuses says that the order may stand all the same: a reason that is not
+    definite, or a time-out."""
+    body = reply.json
+    refusal = _refusal(body) if isinstance(body, dict) else None
+    if refusal is not None and refusal[0]:
+        return False
+    named = isinstance(body, dict) and body.get("failureReason") not in (None, "")
+    return named or bool(_TIMED_OUT.search(reply.text))
 
 
 def _texts(body: Any) -> str:
@@ -634,15 +668,12 @@ def _is_pending(reply: Reply) -> bool:
 def _penalty(reply: Reply) -> Hold | None:
     """A penalty ticket: wait `p-time`, repeat with the ticket; with a captcha only a person can clear it."""
     body = reply.json
-    if not isinstance(body, dict) or "p-ticket" not in body or _order_id(body) or _strategy_id(body) or _ident(
-            body.get("commandId")) or body.get("accessToken"):
+    if not isinstance(body, dict) or "p-ticket" not in body or _names_one(body) or body.get("accessToken"):
         return None
     if body.get("p-captcha"):
         return Hold(reason="Tradovate wants a person to log in and solve a captcha before it takes more calls",
                     wait_s=_LOCKOUT_S, whole_login=True, person=True)
-    wait, seconds = body.get("p-time"), _LIMIT_NEAR_S
-    if isinstance(wait, int | Decimal) and not isinstance(wait, bool) and 0 <= wait <= 86_400:
-        seconds = float(wait)
+    seconds = _penalty_s(body.get("p-time"))
     ticket = body["p-ticket"]
     if not isinstance(ticket, str) or not ticket:
         return Hold(reason="Tradovate gave a penalty without a usable ticket", wait_s=_LOCKOUT_S, whole_login=True,
@@ -651,9 +682,23 @@ def _penalty(reply: Reply) -> Hold | None:
                 ticket={"p-ticket": ticket})
 
 
+def _penalty_s(told: Any) -> float:
+    """The seconds of a penalty, at most an hour; a minute where they cannot be read."""
+    if isinstance(told, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", told):
+        told = Decimal(told)
+    if isinstance(told, bool) or not isinstance(told, int | Decimal) or told < 0:
+        return _LIMIT_NEAR_S
+    return float(min(told, int(_LOCKOUT_S)))
+
+
 def _is_dead_token(call: Call, reply: Reply) -> bool:
     """Only where the broker says so: a new log-in on a mere suspicion (a 404 may also be a wrong environment, a 401 a
     missing permission) would come again with every call, and five log-ins in an hour lock the user."""
+    if reply.status == 404:
+        return call.operation == _TOKEN_CHECK
+    body = reply.json
+    if isinstance(body, dict) and (_names_one(body) or (body.get("failureReason") and _leaves_open(reply))):
+        return False
     if reply.status == 401:
         return "token" in reply.text.lower()
     if reply.status == 400:
@@ -661,9 +706,22 @@ def _is_dead_token(call: Call, reply: Reply) -> bool:
     return reply.status == 408 and not call.write
 
 
-def _retry_after(reply: Reply, otherwise: float) -> float:
-    told: str = next((value for name, value in reply.headers.items() if name.lower() == "retry-after"), "")
-    return min(max(float(told), 1.0), 86_400.0) if re.fullmatch(r"[0-9]{1,6}", told) else otherwise
+def _told_wait(reply: Reply) -> float | None:
+    """The wait that a reply asks for, at least a second; None where it tells none that can be read."""
+    told = retry_after_s(reply)
+    return None if told is None else max(told, 1.0)
+
+
+def _is_renewal_refused(reply: Reply) -> bool:
+    """Whether an answer to a renewal is a no. Any other (none, a limit, a page of some proxy) is no answer to it."""
+    body = reply.json if isinstance(reply.json, dict) else {}
+    return reply.status in (400, 401, 403, 404, 408) or bool(_said(body.get("errorText")))
+
+
+def _renewal_wait(reply: Reply, token: Token, now: float) -> float | None:
+    """When to try a renewal again: no later than at the token's last moment; None where that has come."""
+    left_s = 0.0 if token.expires_at is None else token.expires_at - now - _LAST_MOMENT_S
+    return min(max(_told_wait(reply) or 0.0, _RENEW_AGAIN_S), left_s) if left_s > 0 else None
 
 
 def _login_body(account: Account) -> dict[str, Any]:
@@ -682,7 +740,9 @@ def _granted(reply: Reply, now: float) -> Token | LoginRefused:
     if reply.status is None:
         return LoginRefused(reason=f"Tradovate did not answer the log-in: {reply.words}", wait_s=_LOGIN_SPACING_S)
     if reply.status == 429:
-        return LoginRefused(reason="Tradovate takes no log-ins now (HTTP 429)", wait_s=_retry_after(reply, _LOCKOUT_S))
+        told = _told_wait(reply)
+        return LoginRefused(reason="Tradovate takes no log-ins now (HTTP 429)",
+                            wait_s=_LOCKOUT_S if told is None else told)
     if (hold := _penalty(reply)) is not None:
         return LoginRefused(reason=hold.reason, wait_s=hold.wait_s)
     body = reply.json if isinstance(reply.json, dict) else {}
@@ -886,7 +946,12 @@ class _Part:
 
     @property
     def live(self) -> bool:
-        return self.status in ("working", "partially_filled")
+        return self.raw != "Completed" and self.status in ("working", "partially_filled")
+
+    @property
+    def word(self) -> str:
+        """Its status; of one that has ended, nobody knows yet how, that it has."""
+        return "over" if self.raw == "Completed" and self.filled is None else self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -962,7 +1027,7 @@ class _Tally:
         if not part.live:
             self.taken += 1
             if part.status != "canceled":
-                self.notes.append(f"{name} was {part.status} before the cancel reached it")
+                self.notes.append(f"{name} was {part.word} before the cancel reached it")
         elif answer is None:
             self.taken += 1
         elif isinstance(answer, Retry):
@@ -1076,18 +1141,21 @@ def _look_at(work: Work, role: str, order_id: str, assumed: str, fills: bool) ->
 
 
 def _sum_of(fills: Any) -> Decimal | None:
+    """How much has filled; None where that cannot be read whole."""
     if not isinstance(fills, list):
         return None
-    amounts = [fill.get("qty") for fill in fills if isinstance(fill, dict)]
-    return sum((Decimal(qty) for qty in amounts if isinstance(qty, int | Decimal)), Decimal(0))
+    amounts = [fill.get("qty") if isinstance(fill, dict) else None for fill in fills]
+    known = [Decimal(qty) for qty in amounts if isinstance(qty, int | Decimal) and not isinstance(qty, bool) and qty >= 0]
+    return sum(known, Decimal(0)) if len(known) == len(amounts) else None
 
 
 def _status(raw: str, filled: Decimal | None, quantity: Decimal | None) -> str:
-    """Our word. Tradovate has no status for a part fill: it is Working with fills."""
+    """Our word. Tradovate has no status for a part fill: it is Working with fills. How a Completed order ended only its
+    fills tell: until they are read it counts as working, so that it is looked at again."""
     if raw in _ENDS:
         return _ENDS[raw]
     whole = bool(filled and quantity and filled >= quantity)
-    if raw == "Completed":
+    if raw == "Completed" and filled is not None:
         return "filled" if whole else "canceled"
     return "filled" if whole else "partially_filled" if filled else "working"
 
@@ -1171,7 +1239,8 @@ def _seen(work: Work, sight: _Sight) -> Seen:
     if status in ("canceled", "expired") and entry.filled:
         words.append(f"{entry.filled} of {quantity} had filled before")
     if entry.raw not in (*_ENDS, *_ALIVE):
-        words.append(f"Tradovate calls its status {_said(entry.raw)!r}")
+        unread = ", and its fills could not be read" if entry.word == "over" else ""
+        words.append(f"Tradovate calls its status {_said(entry.raw)!r}{unread}")
     legs = tuple({"role": part.role, "broker_id": part.order_id, "broker_status": part.status} for part in rest)
     return Seen(broker_status=status, broker_ids=ids, legs=legs, reason="; ".join(words), by_our_id=sight.by_our_id)
 
@@ -1179,7 +1248,7 @@ def _seen(work: Work, sight: _Sight) -> Seen:
 def _pair_status(one: _Part, other: _Part) -> str:
     if one.live or other.live:
         return "partially_filled" if "partially_filled" in (one.status, other.status) else "working"
-    return "filled" if "filled" in (one.status, other.status) else one.status
+    return next((word for word in ("filled", "working") if word in (one.status, other.status)), one.status)
 
 
 def _withdrawals(work: Work) -> list[tuple[str, Work]]:
@@ -1208,10 +1277,27 @@ def _is_withdrawn(work: Work) -> LookUp:
 def _find_contract(work: Work) -> _Ask[tuple[str | None, Reply]]:
     """The id of the order's contract, None unless Tradovate found that very contract; and what it said."""
     symbol = str(work.order.symbol)
-    reply: Reply = yield _read_call(work, f"contract/find?name={quote(symbol)}", "look.contract",
-                                    {"id": Placeholder.of("contract/find.id"), "name": symbol})
+    call = _read_call(work, f"contract/find?name={quote(symbol)}", "look.contract",
+                      {"id": Placeholder.of("contract/find.id"), "name": symbol})
+    reply: Reply = yield call
+    if reply.status == 404:
+        check = yield from _check_token(work)
+        reply = (yield call) if _is_alive(check) else check
     found = reply.json if reply.status == 200 and isinstance(reply.json, dict) else {}
     return (_ident(found.get("id")) if found.get("name", symbol) == symbol else None), reply
+
+
+def _check_token(work: Work) -> _Ask[Reply]:
+    """Ask what tells a dead token from an id that is not there, which are both a 404: an exit is not given up on that
+    alone. One that proves dead here is renewed by the session before the plan goes on."""
+    account = {"id": work.account.account_id, "name": work.account.account}
+    reply: Reply = yield _read_call(work, _TOKEN_CHECK, "look.token", [account])
+    return reply
+
+
+def _is_alive(reply: Reply) -> bool:
+    """Whether the token is alive: what it may not see it is refused with a 401, as nobody else is."""
+    return reply.status in (400, 401) or (reply.status == 200 and isinstance(reply.json, list))
 
 
 def _no_contract(symbol: str, reply: Reply) -> Outcome:
@@ -1221,7 +1307,7 @@ def _no_contract(symbol: str, reply: Reply) -> Outcome:
     if reply.not_executed:
         return Rejected(reason=f"not sent: {symbol} could not be looked up: {reply.words}")
     if reply.status == 404:
-        return Rejected(reason=f"not sent: Tradovate knows no contract {symbol} (HTTP 404)")
+        return Rejected(reason=f"not sent: Tradovate knows no contract {symbol}, or not in this environment (HTTP 404)")
     if reply.status in (400, 401):
         return Rejected(reason=f"not sent: Tradovate refused to look up {symbol}: {_heard(reply)}")
     heard = reply.words if reply.status is None else _heard(reply)
@@ -1268,12 +1354,13 @@ def _left_on(work: Work, contract: str, *, orders_too: bool) -> _Ask[str | None]
 
 
 def _open_on(rows: Any, contract: str, name: str, *over: Any) -> list[Any] | None:
-    """One field of the rows on a contract where it is none of `over`; None where that cannot be read whole."""
+    """One field of the rows on a contract where it is none of `over`; None where that cannot be read whole, or where the
+    list shows nothing and may have been cut short."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return None
     found = [row for row in rows if _ident(row.get("contractId")) in (contract, None) and row.get(name) not in over]
     whole = all(_ident(row.get("contractId")) and row.get(name) is not None for row in found)
-    return [row[name] for row in found] if whole else None
+    return [row[name] for row in found] if whole and (found or len(rows) < _MOST_ROWS) else None
 
 
 # -- ids ---------------------------------------------------------------------------------------------------------------
@@ -1289,6 +1376,11 @@ def _ident(value: Any) -> str | None:
 def _wire(known: str) -> int | Placeholder:
     """An id as the wire has it: a number."""
     return int(known) if re.fullmatch(r"[0-9]{1,19}", known) else Placeholder(known)
+
+
+def _names_one(body: Mapping[str, Any]) -> bool:
+    """Whether a body has the id of an order, a strategy or a command: then something was executed."""
+    return bool(_order_id(body) or _strategy_id(body) or _ident(body.get("commandId")))
 
 
 def _order_id(body: Mapping[str, Any]) -> str | None:

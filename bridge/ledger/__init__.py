@@ -28,11 +28,13 @@ prefix as its key, and makes the others from it):
     bridge:{A}:marks                       sorted set: what cancels and closes cover, by their alert's receipt
     bridge:{A}:covered                     hash: unknown entry → the cancel or close that ended without knowing its end
     bridge:{A}:newest                      hash: contract → rank of the newest entry that was queued for it
+    bridge:{A}:late:<order>                list: what a worker that had lost its lane heard of a write of its own
     bridge:{A}:shows                       whether the broker has shown us one of our own ids on this account
     bridge:{login:L}:token / hold / lock   a log-in's token (encrypted), wait, and owner
     bridge:{login:L}:ticket / logins       its log-in's penalty ticket (encrypted); sorted set: log-ins of the last hour
     bridge:{login:L}:budget[:claims]       hash: the request bucket; sorted set: exits that wait for a request
-    bridge:{login:L}:told:end              a token's end was told within the hour
+    bridge:{login:L}:ticket:<call>         the penalty ticket of an order's call, by its digest (encrypted)
+    bridge:{login:L}:told:end / told:short a token's end, or an end that came too soon, was told within the hour
     bridge:{counter:C}                     a counter for a broker's integer ids
 """
 

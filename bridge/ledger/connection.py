@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Connection:
         """`copies`: how many replicas must have an alert, and the record that an order is sent, before it counts."""
         self._address = _address(url)
         self._copies = copies
+        self._process = uuid.uuid4().hex
         self._retention_ms = retention_ms
         self._scripts = {name: (hashlib.sha1(text.encode()).hexdigest(), text) for name, text in _read_scripts().items()}
         self._clients: dict[str, redis.Redis] = {}

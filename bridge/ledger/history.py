@@ -35,9 +35,10 @@ class History(Lanes):
                 pipe.hgetall(key(account, "order", order))
                 pipe.lrange(key(account, "history", order), 0, -1)
                 pipe.lrange(key(account, "calls", order), 0, -1)
-                values, history, records = pipe.execute()
+                pipe.lrange(key(account, "late", order), 0, -1)
+                values, history, records, late = pipe.execute()
                 return {**order_view(values, history), "legs": legs_view(values),
-                        "order": load_own_json(values["order"]), "calls": calls_view(records)}
+                        "order": load_own_json(values["order"]), "calls": [*calls_view(records), *({**each, "late": True} for each in calls_view(late))]}
         return None
 
     def alerts(self, *, limit: int | None = 100) -> list[dict[str, Any]]:

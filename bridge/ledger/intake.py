@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from bridge.clock import monotonic
-from bridge.errors import DamagedRecord
+from bridge.errors import DamagedRecord, LedgerAway
 from bridge.ledger.connection import away
 from bridge.ledger.keys import alert_fields, answer, check_alert, flat, key, order_args, other_lanes, prefix
 from bridge.ledger.lanes import Lanes
@@ -45,7 +45,7 @@ class Intake(Lanes):
         found = self._run("enqueue", prefix(home), [
             _same(delivery.template, delivery.key), delivery.id, delivery.nonce,
             delivery.dedupe_ms or _SAME_DELIVERY_MS, int(delivery.takes_key), delivery.fingerprint, int(half),
-            len(fields), *flat(fields), *order_args(delivery, at_home)])
+            self._process, int(monotonic() * 1000), len(fields), *flat(fields), *order_args(delivery, at_home)])
         if found[0] == "duplicate":
             orders = self._completed(home, found[1])
             return Enqueued(alert=delivery.id, duplicate_of=found[1], conflict=bool(found[2]), orders=orders)
@@ -58,67 +58,133 @@ class Intake(Lanes):
     def find_duplicate(self, home: str, template: str, dedupe_key: str) -> Enqueued | None:
         """The alert that holds this key, if there is one."""
         with away():
-            first = cast("str | None", self._redis.hget(prefix(home) + _same(template, dedupe_key), "alert"))
+            first, process, steady, window, until = cast("list[str | None]", self._redis.hmget(
+                prefix(home) + _same(template, dedupe_key), ["alert", "process", "steady", "window", "until"]))
         if not first:
+            return None
+        over = (monotonic() * 1000 - int(steady or 0) > int(window or 0) if process == self._process
+                else self.lane_clock(home) > int(until or 0))
+        if over:
             return None
         self.await_copies(prefix(home))
         return Enqueued(alert=first, duplicate_of=first, orders=self._completed(home, first))
 
-    def sweep(self, home: str, older_than_ms: int, most: int = 50) -> int:
+    def sweep(self, home: str, older_than_ms: int, most: int = 1000) -> int:
         """Complete alerts that were left half-written in this home for that long; returns how many.
 
-        Raises DamagedRecord when what was stored of one cannot be trusted; it is then swept no more.
+        Each is tried before the first error is raised: LedgerAway, or DamagedRecord for those whose record is gone or
+        cannot be trusted. These are marked and swept no more.
         """
+        halves = key(home, "halves")
+        with away():
+            if not self._redis.exists(halves):  # the usual case, and asked often
+                return 0
         now = self.lane_clock(home)
         with away():
-            alerts = cast("list[str]", self._redis.zrangebyscore(key(home, "halves"), "-inf", now - older_than_ms,
-                                                                 start=0, num=most))
+            alerts = cast("list[str]", self._redis.zrangebyscore(halves, "-inf", now - older_than_ms, start=0, num=most))
+        done, damaged, gone = 0, [], dict[str, LedgerAway]()
+        trouble: Exception | None = None
         for alert in alerts:
-            self._completed(home, alert)
-        return len(alerts)
+            try:
+                done += self._sweep_one(home, alert, gone)
+            except DamagedRecord as error:
+                damaged.append(str(error))
+            except Exception as error:  # noqa: BLE001 the other alerts are not to wait for it
+                trouble = trouble or error
+                if isinstance(error, LedgerAway) and error not in gone.values():
+                    break  # the home itself is away
+        if damaged:
+            raise DamagedRecord("; ".join(damaged))
+        if trouble is not None:
+            raise trouble
+        return done
+
+    def _sweep_one(self, home: str, alert: str, gone: dict[str, LedgerAway]) -> int:
+        found = self._alert(home, alert)
+        words = ""
+        if not found:
+            words = f"the record of alert {alert} is gone: its orders of other accounts are not queued from it"
+        elif found.get("half"):
+            try:
+                self._finish(home, alert, found, gone)
+                return 1
+            except DamagedRecord as damaged:
+                words = str(damaged)
+        self._run("whole", prefix(home), [alert, words])
+        if words:
+            raise DamagedRecord(words)
+        return 0
 
     def _join(self, account: str, delivery: Delivery, orders: Sequence[NewOrder], raw_ms: int,
               waited_ms: int) -> dict[str, tuple[str, str]]:
         return _states(self._run("join", prefix(account), [raw_ms, waited_ms, *order_args(delivery, orders)]))
 
-    def _completed(self, home: str, alert: str) -> tuple[Mapping[str, Any], ...]:
-        """The orders of an alert as they stand now; one left half-written is completed from its stored orders first."""
+    def _alert(self, home: str, alert: str) -> dict[str, str]:
         with away():
-            found = cast("dict[str, str]", self._redis.hgetall(key(home, "alert", alert)))
-        if not found:
-            self._run("whole", prefix(home), [alert])
-            return ()
+            return cast("dict[str, str]", self._redis.hgetall(key(home, "alert", alert)))
+
+    def _completed(self, home: str, alert: str) -> tuple[Mapping[str, Any], ...]:
+        """The orders of an alert as they stand now; one left half-written is completed from its stored orders first.
+
+        A damaged one is not completed (`sweep` tells of it): of its orders, those that are in no lane are `unknown`.
+        """
+        found = self._alert(home, alert)
+        damage = found.get("damaged", "")
         if found.get("half"):
             try:
-                check_alert(alert, found)
-            except DamagedRecord:
-                self._run("whole", prefix(home), [alert])
-                raise
-        orders = load_own_json(found.get("orders") or "[]")
-        if found.get("half"):
-            asked_at = monotonic()
-            waited_ms = max(0, self.lane_clock(home) - int(found["received"]))
-            self._complete(home, other_lanes(home, alert, found, orders), int(found["raw"]), asked_at, waited_ms)
+                self._finish(home, alert, found, {})
+            except DamagedRecord as damaged:
+                damage = str(damaged)
+        try:
+            orders = [(each["id"], each["account"], each["state"]) for each in load_own_json(found.get("orders") or "[]")]
+        except (ValueError, KeyError, TypeError):
+            return ()  # damaged: not even their ids are known
         with away():
             pipe = self._redis.pipeline(transaction=False)
-            for order in orders:
-                pipe.hmget(key(order["account"], "order", order["id"]), "state", "reason")
+            for order, account, _ in orders:
+                pipe.hmget(key(account, "order", order), "state", "reason")
             states = pipe.execute()
-        return tuple(answer(order["id"], order["account"], state or order["state"], reason or "")
-                     for order, (state, reason) in zip(orders, states, strict=True))
+        return tuple(answer(order, account, *(_not_on_record(first, damage) if state is None else (state, reason or "")))
+                     for (order, account, first), (state, reason) in zip(orders, states, strict=True))
 
-    def _complete(self, home: str, delivery: Delivery, raw_ms: int, since: float,
-                  waited_ms: int) -> dict[str, tuple[str, str]]:
+    def _finish(self, home: str, alert: str, found: Mapping[str, str], gone: dict[str, LedgerAway]) -> None:
+        """Complete a half-written alert from what it stored. Raises DamagedRecord when that cannot be trusted."""
+        check_alert(alert, found)
+        try:
+            rest = other_lanes(home, alert, found, load_own_json(found["orders"]))
+            received, raw_ms = int(found["received"]), int(found["raw"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedRecord(f"the record of alert {alert} cannot be read ({type(error).__name__}: {error}). Its orders "
+                                "of other accounts are not queued from it") from None
+        asked_at = monotonic()
+        waited_ms = max(0, self.lane_clock(home) - received)
+        self._complete(home, rest, raw_ms, asked_at, waited_ms, gone)
+
+    def _complete(self, home: str, delivery: Delivery, raw_ms: int, since: float, waited_ms: int,
+                  gone: dict[str, LedgerAway] | None = None) -> dict[str, tuple[str, str]]:
         """Bring the orders of other accounts into their lanes, then note that the alert is whole.
 
-        It had waited `waited_ms` at the moment `since` of the monotonic clock; its receipt was `raw_ms` by TIME.
+        It had waited `waited_ms` at the moment `since` of the monotonic clock; its receipt was `raw_ms` by TIME. Each
+        account is tried before the first error is raised. `gone` are accounts whose server is known to be away; it is
+        added to.
         """
+        gone = {} if gone is None else gone
         stand: dict[str, tuple[str, str]] = {}
+        trouble: Exception | None = None
         for account in sorted({order.account for order in delivery.orders} - {home}):
             waited = waited_ms + int((monotonic() - since) * 1000)
-            stand |= self._join(account, delivery, [order for order in delivery.orders if order.account == account],
-                                raw_ms, waited)
-        self._run("whole", prefix(home), [delivery.id])
+            try:
+                if account in gone:
+                    raise gone[account]
+                stand |= self._join(account, delivery, [order for order in delivery.orders if order.account == account],
+                                    raw_ms, waited)
+            except Exception as error:  # noqa: BLE001 the other accounts are not to wait for it
+                trouble = trouble or error
+                if isinstance(error, LedgerAway):
+                    gone[account] = error
+        if trouble is not None:
+            raise trouble
+        self._run("whole", prefix(home), [delivery.id, ""])
         return stand
 
     def _know(self, accounts: set[str]) -> None:
@@ -130,6 +196,13 @@ class Intake(Lanes):
 
 def _same(template: str, dedupe_key: str) -> str:
     return f"same:{template}:{dedupe_key}"
+
+
+def _not_on_record(first: str, damage: str) -> tuple[str, str]:
+    """State and reason of an order of an alert that is on record nowhere; `first` is what it was received as."""
+    if first != "queued":
+        return first, ""
+    return "unknown", damage or "there is no record of it: look at the broker"
 
 
 def _states(found: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from bridge.call import Seen
-from bridge.ledger.connection import Connection, away, encodable
+from bridge.errors import DamagedRecord
+from bridge.ledger.connection import Connection, away
 from bridge.ledger.keys import Lease, Stored, flat, key, prefix, seen_fields, stored_of
 from bridge.life import sources
 
@@ -42,7 +44,7 @@ class Lanes(Connection):
     def exits(self, account: str) -> list[str]:
         """The cancels and closes that stand in the lane, oldest first."""
         with away():
-            return cast("list[str]", self._redis.zrange(key(account, "exits"), 0, 99))
+            return cast("list[str]", self._redis.zrange(key(account, "exits"), 0, 999))
 
     def astray(self, account: str, most: int = 10_000) -> list[str]:
         """Orders that are queued or being sent though no entry of the lane names them, and those whose record is gone.
@@ -61,11 +63,6 @@ class Lanes(Connection):
         """Take an order that cannot be handled off the lane, for a person; its state then, or "lost"."""
         answer = self._run("set_aside", prefix(lease.account), [lease.owner, lease.fence, order, entry, reason])
         return str(answer[-1])
-
-    def lane_lengths(self) -> dict[str, int]:
-        """How many orders stand in each lane that there is."""
-        with away():
-            return {account: int(self._redis.xlen(key(account, "lane"))) for account in self.accounts()}
 
     def wait_after(self, account: str, entry: str, seconds: float) -> str:
         """Wait until the lane holds an entry newer than `entry`, at most `seconds`; returns the newest id known."""
@@ -93,12 +90,23 @@ class Lanes(Connection):
         with away():
             return cast("str | None", self._redis.hget(key(account, "order", order), "state")) or ""
 
-    def open_orders(self, account: str) -> list[Stored]:
-        """Orders of this lane that may still work at the broker, and those that are unknown, newest first."""
+    def open_orders(self, account: str, on_damaged: Callable[[str], None] = lambda order: None) -> list[Stored]:
+        """Orders of this lane that may still work at the broker, and those that are unknown, newest first.
+
+        One whose record is damaged is left out, and named to `on_damaged`: it must not keep the others from a way out.
+        """
         self._lapse(account)
         with away():
             ids = cast("list[str]", self._redis.zrange(key(account, "open"), 0, -1))
-        found = [stored for each in ids if (stored := self.load(account, each))]
+        found: list[Stored] = []
+        for each in ids:
+            try:
+                stored = self.load(account, each)
+            except (DamagedRecord, ValueError, KeyError, TypeError):
+                on_damaged(each)
+                continue
+            if stored:
+                found.append(stored)
         return sorted((stored for stored in found if stored.state in ("accepted", "unknown")),
                       key=lambda stored: stored.rank, reverse=True)
 
@@ -109,8 +117,7 @@ class Lanes(Connection):
 
     def note_our_id(self, account: str) -> None:
         """The broker showed us one of our own ids on this account."""
-        with away():
-            self._redis.set(key(account, "shows"), "1")
+        self._run("shows", prefix(account), [])
 
     def _lapse(self, account: str) -> None:
         self._run("lapse", prefix(account), [])
@@ -121,15 +128,16 @@ class Lanes(Connection):
 
     def submit(self, lease: Lease, stored: Stored, *, record: int, attempt: int, send_within_ms: int,
                client_order_id: str, counter: int | None, look_at_age: bool, look_at_marks: bool = True,
-               records: Sequence[str]) -> tuple[str, int | str]:
-        """Put a write on record before its first byte leaves.
+               clock_floor_ms: int = 0, records: Sequence[str]) -> tuple[str, int | str]:
+        """Put a write on record before its first byte leaves. `clock_floor_ms`: the lane's clock cannot be earlier.
 
         Returns ("ok", ms until the send deadline, which is never past max_age when that is looked at), ("expired", age),
         ("covered", "") by a cancel or close received later, ("lost", "") or ("state", the unexpected state).
         """
         found = self._run("submit", prefix(lease.account), [
             lease.owner, lease.fence, stored.id, record, attempt, send_within_ms, client_order_id,
-            "" if counter is None else counter, int(look_at_age), int(look_at_marks), len(records), *records])
+            "" if counter is None else counter, int(look_at_age), int(look_at_marks), clock_floor_ms,
+            len(records), *records])
         return found[0], (found[1] if len(found) > 1 else "")
 
     def settle(self, lease: Lease, stored: Stored, event: str, state: str, *, nonce: str, reason: str, done: bool = True,
@@ -154,12 +162,13 @@ class Lanes(Connection):
         """Whether a cancel or close that was received after this entry covers it."""
         return bool(self._run("covered", prefix(stored.account), [stored.id]))
 
-    def resolve(self, account: str, order: str, verdict: str, reason: str, open_for_ms: int | str = "") -> tuple[str, str]:
+    def resolve(self, account: str, order: str, verdict: str, reason: str, open_for_ms: int | str = "",
+                nonce: str = "") -> tuple[str, str]:
         """A person decides an unknown order (accepted, rejected) or has `seen` an alarm.
 
         Returns ("ok", "" | "repeated" | "alarm": see `settle`) or ("state", the state that does not allow it).
         """
-        found = self._run("resolve", prefix(account), [order, verdict, reason, open_for_ms])
+        found = self._run("resolve", prefix(account), [order, verdict, reason, open_for_ms, nonce or uuid.uuid4().hex])
         return str(found[0]), str(found[1])
 
     def see(self, lease: Lease, stored: Stored, seen: Seen | None, records: Sequence[str] = ()) -> bool:
@@ -181,10 +190,16 @@ class Lanes(Connection):
             return cast("list[str]", self._redis.zrangebyscore(key(account, "lookups"), "-inf", self.lane_clock(account),
                                                                start=0, num=count))
 
-    def keep_evidence(self, stored: Stored, records: Sequence[str]) -> None:
-        """Append records to an order's calls, whoever owns the lane now: a reply is always kept."""
-        with away():
-            self._redis.rpush(key(stored.account, "calls", stored.id), *map(encodable, records))
+    def keep_evidence(self, lease: Lease, stored: Stored, records: Sequence[str]) -> None:
+        """Append records to an order's calls, whoever owns the lane now: a reply is always kept.
+
+        Those of a worker that has lost its lane, and whose order another has sent since, are kept apart.
+        """
+        self._run("evidence", prefix(stored.account), [lease.owner, lease.fence, stored.id, *records])
+
+    def alarm(self, lease: Lease, order: str, reason: str) -> bool:
+        """Let an order wait for a person, whatever its state; whether this is news."""
+        return bool(self._run("alarm", prefix(lease.account), [lease.owner, lease.fence, order, reason])[0] == "ok")
 
     def retire(self, account: str, most: int = 100) -> int:
         """Forget ended orders and old alerts past the retention; returns how many orders went."""

@@ -31,6 +31,19 @@ class Logins(Connection):
         """Whoever logs in next shows this to the broker."""
         self._store(login, "ticket", sealed, keep_ms)
 
+    def ticket(self, login: str, call: str) -> tuple[str, int] | None:
+        """(what the broker wants to see when this call is made again, sealed by the session, ms that it is kept), or None."""
+        return self._timed(login, f"ticket:{call}")
+
+    def store_ticket(self, login: str, call: str, sealed: str, keep_ms: int) -> None:
+        """Whoever makes this call (its digest) again shows this to the broker."""
+        self._store(login, f"ticket:{call}", sealed, keep_ms)
+
+    def drop_ticket(self, login: str, call: str) -> None:
+        """The broker has seen this call's ticket."""
+        with away():
+            self._redis.delete(login_key(login, f"ticket:{call}"))
+
     def lock_login(self, login: str, owner: str, ms: int) -> bool:
         """Whether this owner may log in now, or go on doing so; others wait for the token."""
         return bool(self._run("login_lock", login_key(login, "lock"), [owner, ms]))
@@ -40,7 +53,7 @@ class Logins(Connection):
         self._run("forget", login_key(login, "lock"), [owner])
 
     def count_log_in(self, login: str, name: str, most: int, within_ms: int) -> int:
-        """Count a log-in that is about to be made: 0, or the ms to wait when there were `most` within this time."""
+        """Count a log-in that is about to be made: 0, or the ms to wait when there were `most` (≥ 1) within this time."""
         return int(self._run("count_login", login_key(login, "logins"), [name, most, within_ms]))
 
     def uncount_log_in(self, login: str, name: str) -> None:
@@ -56,17 +69,12 @@ class Logins(Connection):
         return int(self._run("budget", login_key(login, "budget"), [repr(per_second), repr(size), who, int(exit_), spare]))
 
     def hold_login(self, login: str, reason: str, ms: int) -> None:
-        """Everything for this log-in waits, in every worker."""
-        self._store(login, "hold", reason, ms)
+        """Everything for this log-in waits, in every worker; a longer wait that it is in already stays."""
+        self._run("hold", login_key(login, "hold"), [reason, max(1, ms)])
 
     def login_hold(self, login: str) -> tuple[str, int] | None:
         """(reason, ms left) while everything for this log-in waits."""
-        with away():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.get(login_key(login, "hold"))
-            pipe.pttl(login_key(login, "hold"))
-            reason, left = pipe.execute()
-        return (reason, left) if reason and left > 0 else None
+        return self._timed(login, "hold")
 
     def tell_once(self, login: str, what: str, every_ms: int) -> bool:
         """Whether it is this worker that tells a person of `what` now; none does again for this long."""
@@ -77,6 +85,13 @@ class Logins(Connection):
         with away():
             return cast("str | None", self._redis.get(login_key(login, what)))
 
-    def _store(self, login: str, what: str, text: str, keep_ms: int) -> None:
+    def _timed(self, login: str, what: str) -> tuple[str, int] | None:
         with away():
-            self._redis.set(login_key(login, what), text, px=max(1, keep_ms))
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.get(login_key(login, what))
+            pipe.pttl(login_key(login, what))
+            text, left = pipe.execute()
+        return (text, left) if text and left > 0 else None
+
+    def _store(self, login: str, what: str, text: str, keep_ms: int) -> None:
+        self._run("store", login_key(login, what), [text, max(1, keep_ms)])

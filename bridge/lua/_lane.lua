@@ -4,11 +4,12 @@ local P = KEYS[1]
 
 -- The lane's clock in milliseconds: the server's TIME, made monotonic. A stored `last` that lies ahead of TIME means that
 -- the clock was set back; the difference (`behind`) is added from then on. Also returns TIME itself and `behind`.
-local function lane_now()
+-- `floor` is what a worker knows of it: it cannot be earlier.
+local function lane_now(floor)
   local time = redis.call('TIME')
   local raw = time[1] * 1000 + math.floor(time[2] / 1000)
   local kept = redis.call('HMGET', P .. 'clock', 'last', 'behind')
-  local last, behind = tonumber(kept[1] or 0), tonumber(kept[2] or 0)
+  local last, behind = math.max(tonumber(kept[1] or 0), floor or 0), tonumber(kept[2] or 0)
   if raw + behind < last then
     behind = last - raw
     redis.call('HSET', P .. 'clock', 'behind', behind)
@@ -92,23 +93,34 @@ end
 
 local COVERED = 'withdrawn: a cancel or close that was received after it covers it'
 
--- An entry before this order in its alert's list that stands at the broker, or may, or ''.
-local function stands_before(id)
-  local before = redis.call('HGET', order_key(id), 'follows') or ''
-  for _ = 1, 100 do
-    if before == '' then return '' end
+local STANDING = { accepted = true, unknown = true, submitting = true }
+local STANDING_OR_COMING = { accepted = true, unknown = true, submitting = true, queued = true }
+
+-- An entry before this order in its alert's list whose state is among `states`, or ''. `known` keeps what was found by
+-- order, for long lists are walked once for each of their orders.
+local function entry_before(id, states, known)
+  local passed, found, before = {}, '', redis.call('HGET', order_key(id), 'follows') or ''
+  while before ~= '' and #passed < 200 do
+    if known[before] then
+      found = known[before]
+      break
+    end
     local order = read(before, 'state', 'exit', 'follows')
-    local state = order['state']
-    if order['exit'] == '' and (state == 'accepted' or state == 'unknown' or state == 'submitting') then return before end
+    if order['exit'] == '' and states[order['state']] then
+      found = before
+      break
+    end
+    passed[#passed + 1] = before
     before = order['follows']
   end
-  return ''
+  for _, each in ipairs(passed) do known[each] = found end
+  return found
 end
 
 -- Take an entry that is covered off the lane before anything of it was sent.
-local function withdraw(id, now, reason, may_leave_naked)
+local function withdraw(id, now, reason, may_leave_naked, known)
   local entry = redis.call('HGET', order_key(id), 'entry')
-  local naked = may_leave_naked and stands_before(id) or ''
+  local naked = may_leave_naked and entry_before(id, STANDING, known or {}) or ''
   if naked ~= '' then reason = reason .. '; but ' .. naked .. ' before it may stand at the broker: look whether it is protected' end
   redis.call('HSET', order_key(id), 'state', 'cancelled', 'reason', reason, 'updated', now)
   note(id, 'cancelled', now, reason)
@@ -130,11 +142,11 @@ local function act(id, now)
     local entries = redis.call('XRANGE', P .. 'lane', after, '+', 'COUNT', 500)
     for _, entry in ipairs(entries) do
       local other = entry[2][2]
-      local order = read(other, 'state', 'exit', 'contract', 'ref', 'alert', 'received')
+      local order = read(other, 'state', 'exit', 'contract', 'ref', 'alert', 'received', 'rank', 'dry_run')
       local older = order['exit'] == '' and order['alert'] ~= '' and order['alert'] ~= exit['alert']
         and tonumber(order['received']) <= tonumber(exit['received'])
       if older and covers == 'ref:' .. order['ref'] then
-        newest = { other, order['state'] }
+        newest = { other, order['state'], tonumber(order['rank']) }
       elseif older and covers == 'at:' .. order['contract'] and order['state'] == 'queued' then
         withdrawn[#withdrawn + 1] = other
       end
@@ -142,9 +154,19 @@ local function act(id, now)
     if #entries < 500 then break end
     after = '(' .. entries[#entries][1]
   end
+  if string.sub(covers, 1, 4) == 'ref:' then
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', now, '+inf')) do
+      local order = read(other, 'state', 'exit', 'ref', 'received', 'rank')
+      if order['exit'] == '' and 'ref:' .. order['ref'] == covers and tonumber(order['received']) <= tonumber(exit['received'])
+          and (not newest or tonumber(order['rank']) > newest[3]) then
+        newest = { other, order['state'], tonumber(order['rank']) }
+      end
+    end
+  end
   if newest and newest[2] == 'queued' then withdrawn = { newest[1] }
-  elseif newest then redis.call('HSET', order_key(newest[1]), 'called_off', '1') end
-  for _, other in ipairs(withdrawn) do withdraw(other, now, reason, exit['kind'] == 'cancel') end
+  elseif newest and newest[2] ~= 'accepted' then redis.call('HSET', order_key(newest[1]), 'called_off', '1') end
+  local known = {}
+  for _, other in ipairs(withdrawn) do withdraw(other, now, reason, exit['kind'] == 'cancel', known) end
   redis.call('HSET', order_key(id), 'withdrew', table.concat(withdrawn, ' '))
 end
 
@@ -163,6 +185,7 @@ end
 -- Returns id, state, reason of each as it stands now.
 local function put_orders(first, count, now, received)
   local answer = {}
+  redis.call('HSET', P .. 'clock', 'last', now)
   for _ = 1, count do
     local fields = tonumber(ARGV[first])
     local order = pairs_of(first + 1, fields)
@@ -179,8 +202,12 @@ local function put_orders(first, count, now, received)
       redis.call('ZADD', P .. 'orders', place, id)
       if state == 'queued' then
         enter_lane(id, order['exit'], place)
-        if order['exit'] ~= '' then act(id, now)
-        elseif order['contract'] ~= '' then redis.call('HSET', P .. 'newest', order['contract'], place) end
+        if order['dry_run'] ~= '1' then
+          if order['exit'] ~= '' then act(id, now)
+          elseif order['contract'] ~= '' then redis.call('HSET', P .. 'newest', order['contract'], place) end
+        end
+      elseif state == 'expired' and (order['exit'] ~= '' or entry_before(id, STANDING_OR_COMING, {}) ~= '') then
+        redis.call('ZADD', P .. 'waiting', now, id)
       else
         redis.call('ZADD', P .. 'ends', now, id)
       end
@@ -194,13 +221,30 @@ local function put_orders(first, count, now, received)
   return answer
 end
 
+-- An accepted cancel or close ends with the broker's word; the doubtful entries that it covers are remembered. A cancel by
+-- ref covers the one that it called off.
+local function remember_covered(id)
+  local exit = read(id, 'kind', 'contract', 'ref', 'received')
+  local covers = coverage(exit['kind'], exit['contract'], exit['ref'])
+  if covers == '' then return end
+  for _, other in ipairs(redis.call('ZRANGE', P .. 'doubts', 0, -1)) do
+    local entry = read(other, 'exit', 'contract', 'ref', 'received', 'called_off')
+    if entry['exit'] == '' and tonumber(entry['received']) <= tonumber(exit['received'])
+        and (covers == 'at:' .. entry['contract'] or (covers == 'ref:' .. entry['ref'] and entry['called_off'] == '1')) then
+      redis.call('HSET', P .. 'covered', other, id)
+    end
+  end
+end
+
 -- A doubtful entry stands at the broker after all. When a cancel or close covered it meanwhile, that is carried out
 -- again: unless it is too old, or a newer entry of the contract was queued; then a person has to look.
+-- `ended`: it stood, and has ended since: there is nothing for a cancel any more.
 -- Returns '' (nothing covered it), 'repeated' or 'alarm'.
-local function stood(id, now)
+local function stood(id, now, ended)
   local exit_id = redis.call('HGET', P .. 'covered', id)
   if not exit_id then return '' end
   redis.call('HDEL', P .. 'covered', id)
+  if ended and redis.call('HGET', order_key(exit_id), 'kind') == 'cancel' then return '' end
   local exit = read(exit_id, 'state', 'kind', 'age', 'received', 'max_age', 'rank', 'entry')
   local contract = redis.call('HGET', order_key(id), 'contract') or ''
   local newest = tonumber(redis.call('HGET', P .. 'newest', contract) or 0)

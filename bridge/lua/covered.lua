@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Whether a cancel or close that was received after this entry covers it.
 --
 -- KEYS  prefix of the lane

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- An order with the lane's clock, so that its age is known.
 --
 -- KEYS  prefix of the lane

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Give a lane up, so that a successor need not wait for the lease to end.
 --
 -- KEYS  prefix of the lane

@@ -9,11 +9,13 @@ if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
 local now, id, told = lane_now(), ARGV[3], 'ok'
 redis.call('ZREM', P .. 'lookups', id)
 local before = read(id, 'broker_status', 'state', 'legs', 'reason')
-local next_argument = put(order_key(id), 9, tonumber(ARGV[8]))
+local standing = redis.call('ZSCORE', P .. 'open', id) or ARGV[5] == '1' or before['broker_status'] == ''
+if standing then put(order_key(id), 9, tonumber(ARGV[8])) end  -- an end that was seen is not taken back
+local next_argument = 9 + 2 * tonumber(ARGV[8])
 local records = tonumber(ARGV[next_argument])
 keep_records(id, next_argument + 1, records)
 if records > 0 then redis.call('HINCRBY', order_key(id), 'records', records) end
-if ARGV[4] ~= '' and before['state'] == 'accepted' then
+if ARGV[4] ~= '' and before['state'] == 'accepted' and standing then
   redis.call('HSET', order_key(id), 'broker_status', ARGV[4], 'updated', now)
   if before['broker_status'] ~= ARGV[4] then
     note(id, 'accepted', now, 'at the broker: ' .. ARGV[4] .. (ARGV[6] ~= '' and ', ' .. ARGV[6] or ''))

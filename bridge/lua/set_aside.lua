@@ -16,5 +16,8 @@ local set = state == 'queued' and 'refused' or 'unknown'
 redis.call('HSET', order_key(id), 'state', set, 'reason', ARGV[5], 'updated', now)
 note(id, set, now, ARGV[5])
 redis.call('ZADD', P .. 'waiting', now, id)
-if set == 'unknown' then redis.call('ZADD', P .. 'open', '+inf', id) end
+if set == 'unknown' then
+  redis.call('ZADD', P .. 'open', '+inf', id)
+  redis.call('ZADD', P .. 'doubts', now, id)
+end
 return { 'ok', set }

@@ -21,7 +21,7 @@ local next_argument = put(order_key(id), 14, tonumber(ARGV[13]))
 local records = tonumber(ARGV[next_argument])
 keep_records(id, next_argument + 1, records)
 if records > 0 then redis.call('HINCRBY', order_key(id), 'records', records) end
-if state == 'queued' and is_covered(order) then
+if is_covered(order) and (state == 'queued' or (state == 'cancelled' and reason == COVERED)) then
   redis.call('HSET', order_key(id), 'settled', ARGV[3], 'settled_as', 'covered')
   withdraw(id, now, COVERED, true)
   return { 'ok', 'covered' }
@@ -43,17 +43,9 @@ if ARGV[11] ~= '' then redis.call('ZADD', P .. 'lookups', now + tonumber(ARGV[11
 if ARGV[12] == '1' then redis.call('ZADD', P .. 'ends', now, id) else redis.call('ZREM', P .. 'ends', id) end
 local came = ''
 if state == 'accepted' and order['exit'] == '' then
-  if order['state'] == 'unknown' then came = stood(id, now) else redis.call('HDEL', P .. 'covered', id) end
+  if order['state'] == 'unknown' then came = stood(id, now, ARGV[12] == '1') else redis.call('HDEL', P .. 'covered', id) end
 elseif state == 'accepted' then
-  -- It ends with the broker's word; the doubtful entries that it covers are remembered.
-  local covers = coverage(order['kind'], order['contract'], order['ref'])
-  for _, other in ipairs(redis.call('ZRANGE', P .. 'doubts', 0, -1)) do
-    local entry = read(other, 'exit', 'contract', 'ref', 'received')
-    if entry['exit'] == '' and tonumber(entry['received']) <= tonumber(order['received'])
-        and (covers == 'at:' .. entry['contract'] or covers == 'ref:' .. entry['ref']) then
-      redis.call('HSET', P .. 'covered', other, id)
-    end
-  end
+  remember_covered(id)
 elseif state ~= 'unknown' and state ~= 'queued' then
   redis.call('HDEL', P .. 'covered', id)
 end

@@ -5,11 +5,11 @@
 --
 -- KEYS  prefix of the lane
 -- ARGV  owner, fence, order id, record number after this, attempt, ms until the send deadline, client order id, counter,
---       look at the age (1/0), look at marks (1/0), number of records, records …
+--       look at the age (1/0), look at marks (1/0), earliest that the lane's clock can be, number of records, records …
 -- Returns {"ok", ms until the send deadline}, {"expired", age}, {"covered"}, {"lost"} (another worker owns the lane) or
 -- {"state", the state}
 if not owns(ARGV[1], ARGV[2]) then return { 'lost' } end
-local now, id = lane_now(), ARGV[3]
+local now, id = lane_now(tonumber(ARGV[11])), ARGV[3]
 local order = read(id, 'state', 'records', 'age', 'received', 'max_age', 'deadline', 'exit', 'contract',
   'called_off')
 if (tonumber(order['records']) or 0) >= tonumber(ARGV[4]) then return { 'ok', tonumber(order['deadline']) - now } end
@@ -31,5 +31,5 @@ if order['state'] == 'unknown' then
   redis.call('ZREM', P .. 'doubts', id)
   redis.call('ZREM', P .. 'open', id)
 end
-keep_records(id, 12, tonumber(ARGV[11]))
+keep_records(id, 13, tonumber(ARGV[12]))
 return { 'ok', within }

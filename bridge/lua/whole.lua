@@ -1,7 +1,11 @@
--- Note that all orders of an alert are in their lanes.
+#!lua flags=allow-oom
+-- Note that all orders of an alert are in their lanes, or that it cannot be completed.
 --
 -- KEYS  prefix of the home lane
--- ARGV  alert id
+-- ARGV  alert id, why its record cannot be trusted ('' when all is well)
 redis.call('ZREM', P .. 'halves', ARGV[1])
-if redis.call('EXISTS', P .. 'alert:' .. ARGV[1]) == 1 then redis.call('HSET', P .. 'alert:' .. ARGV[1], 'half', '') end
+local alert = P .. 'alert:' .. ARGV[1]
+if redis.call('EXISTS', alert) == 0 then return 0 end
+redis.call('HSET', alert, 'half', '')
+if ARGV[2] ~= '' then redis.call('HSET', alert, 'damaged', ARGV[2], 'reason', ARGV[2]) end
 return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -30,6 +31,7 @@ def plain(counter: int = 101, order_id: str = "o-plain", **values: Any) -> Work:
     """A limit buy of one share that was sent and accepted."""
     one = Order(kind="plain", symbol="IDEA", side="buy", quantity=Decimal(1), type="limit", price=Decimal(13),
                 options={**INSTRUMENT, "product": "MIS"})
+    one = replace(one, quantity=Decimal(values.pop("quantity", 1)))
     values = {"broker_ids": {"order": f"2026{counter}"}, "submitted_at": NOW} | values
     return Work(order=one, account=account(), ids=Ids(order_id=order_id, counter=counter), **values)
 
@@ -70,6 +72,8 @@ class Desk:
         self.pending, self.completed, self.positions = pending or [], completed or [], positions or []
         self.calls: list[Call] = []
         self.paused = 0.0
+        self.date = ""
+        """The moment that the replies name as theirs."""
         self.on_delete: Callable[[str], Reply] = self.cancel
         self.on_pause: Callable[[], None] = lambda: None
         self.on_read: Callable[[str], Reply | None] = lambda what: None
@@ -115,6 +119,7 @@ class Desk:
                 else:
                     self.calls.append(asked)
                     answer = self.answer(asked)
+                    answer = replace(answer, headers={"date": self.date}) if self.date else answer
         except StopIteration as done:
             return done.value
         raise AssertionError("the plan does not end")

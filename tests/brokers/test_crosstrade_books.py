@@ -90,12 +90,21 @@ def test_an_order_whose_answer_was_lost_is_seen_under_our_id(desk: Desk) -> None
 
 
 def test_an_order_that_never_arrived_is_absent(desk: Desk) -> None:
-    desk.submit(PLAIN, "o0")
+    """Though another order of ours trades the same and is listed under NinjaTrader's own id: its lifecycle tells."""
+    desk.submit(PLAIN, "o0123456789abcdef0123")
     desk.fault("drop_before")
     assert isinstance(desk.submit(PLAIN), Unknown)
 
     assert isinstance(desk.look_up(PLAIN), Absent)
     assert desk.look_up(PLAIN, shows_our_ids=False) is None
+
+
+def test_an_order_like_one_that_nobody_can_name_is_not_absent(desk: Desk) -> None:
+    desk.submit(PLAIN, "of-somebody-else")
+    desk.fault("drop_before")
+    assert isinstance(desk.submit(PLAIN), Unknown)
+
+    assert desk.look_up(PLAIN) is None
 
 
 def test_an_add_on_that_knows_no_id_of_ours_never_shows_one(desk: Desk) -> None:

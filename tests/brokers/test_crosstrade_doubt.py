@@ -40,7 +40,12 @@ from bridge.rehearse import rehearse
 from bridge.work import Account, Work
 
 BOTH = pytest.mark.parametrize("account", [REST, WS], ids=["rest", "websocket"])
-ROW = {"id": "nt5", "orderState": "Working", "orderAction": "Buy", "orderType": "Limit", "instrument": "ES 12-26"}
+ROW = {"id": "nt5", "orderState": "Working", "orderAction": "Buy", "orderType": "Limit", "instrument": "ES 12-26",
+       "quantity": 3}
+DOUBLE = {**ROW, "id": "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "quantity": 2, "limitPrice": 5300.25, "name": "Entry"}
+"""A row that trades what PLAIN trades, under an id of NinjaTrader's own."""
+ANOTHER = "o0123456789abcdef0123"
+"""The id of another order of ours."""
 FIRST = {"id": "a", "ocoId": "o1.oco", "orderAction": "Sell", "orderType": "Limit", "orderState": "Working"}
 SECOND = {**FIRST, "id": "b", "orderType": "StopMarket"}
 
@@ -85,6 +90,9 @@ NO_DENIAL = {
     "our attempt without a state": life("o1"),
     "a state that nobody knows": life("o1", "Quantum"),
     "somebody else's empty timeline": Reply.of({"success": True, "orderId": "o9", "events": []}),
+    "an empty timeline with a warning": Reply.of({"success": True, "events": [], "warning": "database unavailable"}),
+    "an empty timeline of many": Reply.of({"success": True, "events": [], "total": 3}),
+    "a no with a warning": Reply.of({"error": "unknown order id", "success": False, "warning": "add-on offline"}),
     "events that were left out": Reply.of({"success": True, "orderId": "o1", "count": 3, "events": []}),
     "an empty answer": Reply.of({}),
     "a page": Reply(status=200, text="<html>order not found</html>"),
@@ -96,6 +104,7 @@ def test_without_a_sound_lifecycle_nothing_is_proven(name: str) -> None:
     assert look(PLAIN, NO_DENIAL[name], book()) is None
 
 
+WHOLE: dict[str, Any] = {"orders": [], "success": True}
 NO_LIST = {
     "a time-out": TIMED_OUT,
     "silence": SILENT,
@@ -108,6 +117,17 @@ NO_LIST = {
     "fewer rows than counted": Reply.of({"orders": [ROW], "count": 2, "success": True}),
     "in part": Reply.of({"orders": [], "partial": True, "success": True}),
     "more to come": Reply.of({"orders": [], "nextCursor": "x", "success": True}),
+    "another total": Reply.of({**WHOLE, "total": 500}),
+    "more of it": Reply.of({**WHOLE, "hasMore": True}),
+    "cut off": Reply.of({**WHOLE, "truncated": True}),
+    "not complete": Reply.of({**WHOLE, "complete": False}),
+    "the next page": Reply.of({**WHOLE, "next_page": 2}),
+    "with a warning": Reply.of({**WHOLE, "warning": "account not connected; list may be incomplete"}),
+    "with an error": Reply.of({**WHOLE, "error": "partial"}),
+    "with an error inside": Reply.of({"success": True, "error": None, "data": {**WHOLE, "error": "partial"}}),
+    "with a remark": Reply.of({**WHOLE, "detail": "served from cache"}),
+    "our id in capitals": book({**ROW, "id": "O1"}),
+    "our id in a field that nobody knows": book({**ROW, "clientOrderId": "o1"}),
     "a row that is none": Reply.of({"orders": ["o1"], "success": True}),
     "a row without an id": Reply.of({"orders": [{"orderState": "Working"}], "success": True}),
     "a row of ours that cannot be read": book({**ROW, "name": "o1", "orderState": "Quantum"}),
@@ -119,6 +139,65 @@ NO_LIST = {
 @pytest.mark.parametrize("name", NO_LIST)
 def test_without_a_sound_and_complete_list_nothing_is_proven(name: str) -> None:
     assert look(PLAIN, nowhere(), NO_LIST[name]) is None
+
+
+def whose(original: Any, order_id: str = DOUBLE["id"], **more: Any) -> Reply:
+    """What a row's own lifecycle tells of it."""
+    return Reply.of({"success": True, "orderId": order_id, "originalOrderId": original, "count": 0, "events": [], **more})
+
+
+@BOTH
+@pytest.mark.parametrize("row", [
+    {}, {"orderState": "Filled"}, {"orderAction": "BuyToCover"}, {"orderAction": None}, {"orderType": "Mystery"},
+    {"instrument": "ES DEC26"}, {"instrument": "ES"}, {"instrument": None}, {"quantity": None},
+    {"limitPrice": 5300, "limitPriceChanged": 5300}, {"originalOrderId": DOUBLE["id"]}], ids=str)
+def test_a_row_that_trades_the_same_under_an_id_of_ninjatraders_may_be_the_lost_order(
+        account: Account, row: dict[str, Any]) -> None:
+    assert look(PLAIN, nowhere(), book({**DOUBLE, **row}), whose(None), on=account) is None
+
+
+@pytest.mark.parametrize("row", [
+    {"instrument": "ES 03-27"}, {"instrument": "MES 12-26"}, {"orderAction": "SellShort"}, {"orderType": "StopMarket"},
+    {"quantity": 1}, {"originalOrderId": ANOTHER}, {"name": f"{ANOTHER}.other.2"}], ids=str)
+def test_a_row_that_plainly_is_another_order_denies_nothing(row: dict[str, Any]) -> None:
+    assert isinstance(look(PLAIN, nowhere(), book({**DOUBLE, **row})), Absent)
+
+
+@BOTH
+def test_a_row_that_trades_the_same_is_another_order_when_its_own_lifecycle_says_so(account: Account) -> None:
+    assert isinstance(look(PLAIN, nowhere(), book(DOUBLE), whose(ANOTHER), on=account), Absent)
+
+
+@pytest.mark.parametrize("answer", [
+    whose("o1"), whose("O1"), whose(DOUBLE["id"]), whose("c" * 32), whose(None), whose(ANOTHER, "nt9"),
+    whose(ANOTHER, success=False), UNKNOWN_COMMAND, TIMED_OUT, SILENT, nowhere(DOUBLE["id"])],
+    ids=lambda reply: str(reply.text or reply.fault))
+def test_a_row_whose_lifecycle_does_not_name_another_order_of_ours_may_be_the_lost_one(answer: Reply) -> None:
+    assert look(PLAIN, nowhere(), book(DOUBLE), answer) is None
+
+
+def test_a_row_whose_lifecycle_names_our_own_order_in_whatever_case_is_not_another() -> None:
+    for ours in (ANOTHER, ANOTHER.upper()):
+        assert look(PLAIN, nowhere(ANOTHER), book(DOUBLE), whose(ours), order_id=ANOTHER) is None
+
+
+def test_every_row_that_trades_the_same_is_asked_for_up_to_a_number() -> None:
+    def rows(count: int) -> list[dict[str, Any]]:
+        return [{**DOUBLE, "id": f"nt{number}"} for number in range(count)]
+
+    eight = [whose(ANOTHER, f"nt{number}") for number in range(8)]
+    assert isinstance(look(PLAIN, nowhere(), book(*rows(8)), *eight), Absent)
+    assert look(PLAIN, nowhere(), book(*rows(8)), *eight[:7], whose(None, "nt7")) is None
+    assert look(PLAIN, nowhere(), book(*rows(9))) is None
+
+
+def test_a_row_outside_the_oco_group_may_be_a_half_only_where_it_shows_no_group() -> None:
+    def found(**more: Any) -> Any:
+        replies = [whose(None, "x")] if not more["ocoId"] else []
+        return look(OCO, nowhere(), nowhere("o1.other"), book({**FIRST, "id": "x", "quantity": 1, **more}), *replies)
+
+    assert found(ocoId="") is None
+    assert isinstance(found(ocoId="1234"), Absent)
 
 
 @pytest.mark.parametrize("more", [
@@ -453,6 +532,11 @@ def test_an_order_that_is_certainly_not_there_does_not_pass_for_withdrawn_but_ma
     assert isinstance(cancelled(nowhere("o9"), book(), what=(LOST,)), Absent)
 
 
+def test_a_cancel_of_a_lost_order_is_not_done_while_a_row_may_be_it() -> None:
+    assert cancelled(nowhere("o9"), book(DOUBLE), whose(None), what=(LOST,)) is None
+    assert isinstance(cancelled(nowhere("o9"), book(DOUBLE), whose(ANOTHER), what=(LOST,)), Absent)
+
+
 def test_a_cancel_by_hand_is_seen_by_that_orders_end_which_shows_nothing_of_our_ids() -> None:
     by_hand = Order(kind="cancel", options={"orderId": "hand1"})
     ended = cancelled(life("hand1", "Cancelled", order_id="hand1"), what=(), order=by_hand)
@@ -503,6 +587,11 @@ NONE = book()
     (NONE, positions({"instrument": "ES", "quantity": 1}), type(None)),
     (NONE, positions(success=False), type(None)),
     (NONE, positions(count=1), type(None)),
+    (NONE, positions(total=1), type(None)),
+    (NONE, positions(warning="connection lost; list may be incomplete"), type(None)),
+    (NONE, positions(error="partial"), type(None)),
+    (NONE, positions(hasMore=True), type(None)),
+    (Reply.of({"orders": [], "success": True, "warning": "list may be incomplete"}), None, type(None)),
     (NONE, Reply.of({"positions": []}), type(None)),
     (NONE, Reply.of({"success": True}), type(None)),
     (NONE, TIMED_OUT, type(None)),
@@ -519,13 +608,17 @@ def test_a_close_is_judged_by_what_is_still_open(account: Account, orders: Reply
 
 def test_an_order_that_may_be_the_lost_one_keeps_a_close_from_being_seen() -> None:
     alike = resting("x", orderAction="Buy", orderType="Limit")
+    capitals = resting("x", orderAction="Sell", orderType="Limit", name="O9")
     other = resting("x", orderAction="Sell", orderType="Limit")
+    larger = resting("x", orderAction="Buy", orderType="Limit", quantity=3)
 
     def seen(orders: Reply) -> Any:
         return drive(BROKER.look_up(work(CLOSE, targets=(LOST,), **KNOWN)), [orders, FLAT])[1]
 
     assert isinstance(seen(alike), Absent)
+    assert isinstance(seen(capitals), Absent)
     assert isinstance(seen(other), Seen)
+    assert isinstance(seen(larger), Seen)
 
 
 def test_the_exits_of_our_atm_entry_keep_a_close_from_being_seen() -> None:

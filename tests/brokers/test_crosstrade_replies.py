@@ -96,6 +96,16 @@ DOUBTFUL: dict[str, Reply] = {
     "a yes and a no": Reply.of({"success": True, "orderId": "x", "data": {"success": False}}),
     "a failure with an id": Reply.of({"success": False, "error": "oops", "orderId": "nt1"}),
     "a 400 that says yes": Reply.of({"success": True, "orderId": "x", "error": "?"}, 400),
+    "a yes with an error": Reply.of({"success": True, "orderId": "x", "error": "Order rejected"}),
+    "a yes with an error of another shape": Reply.of({"success": True, "orderId": "x", "error": {"code": 7}}),
+    "a yes with an error inside": Reply.of({"success": True, "error": None, "data": {"orderId": "x", "error": "no"}}),
+    "a no around a yes": Reply.of({"success": False, "data": {"success": True, "orderId": "x"}}),
+    "a time-out told with 400": Reply.of({"error": "Timed out waiting for NinjaTrader"}, 400),
+    "an add-on's silence told with 400": Reply.of(
+        {"success": False, "error": "timeout", "detail": "no response from add-on"}, 400),
+    "a time-out told with 404": Reply.of({"error": "addon timeout"}, 404),
+    "a time-out told with 403 and no JSON": Reply(status=403, text="upstream request timeout"),
+    "a request that still runs": Reply.of({"error": "request in progress"}, 409),
     "a 401 that says yes": Reply.of({"success": True, "orderId": "x"}, 401),
     "a 400 with an id": Reply.of({"error": "oops", "orderId": "nt1"}, 400),
     "a 400 without words": Reply(status=400, text="<html>bad request</html>"),
@@ -122,10 +132,16 @@ def test_an_entry_of_which_the_reply_leaves_it_open_is_unknown(name: str, accoun
     assert outcome.reason
 
 
-def test_a_doubtful_reply_that_names_an_id_keeps_it_for_the_look_up() -> None:
-    outcome = placed(DOUBTFUL["a failure with an id"])
+@pytest.mark.parametrize(("name", "order_id"), [("a failure with an id", "nt1"), ("a yes with an error", "x")])
+def test_a_doubtful_reply_that_names_an_id_keeps_it_for_the_look_up(name: str, order_id: str) -> None:
+    outcome = placed(DOUBTFUL[name])
 
-    assert isinstance(outcome, Unknown) and outcome.broker_ids == {"order": "nt1"}
+    assert isinstance(outcome, Unknown) and outcome.broker_ids == {"order": order_id}
+
+
+def test_an_error_that_is_none_takes_nothing_from_a_yes() -> None:
+    for none in ("", None, "NoError"):
+        assert isinstance(placed(Reply.of({"success": True, "orderId": "x", "error": none})), Accepted)
 
 
 def test_over_the_websocket_the_words_of_a_408_or_500_are_doubt_because_there_is_no_status() -> None:
@@ -187,24 +203,31 @@ def test_words_of_the_broker_stay_on_one_short_line() -> None:
 # -- nothing was done --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("reply", "wait_s"), [
-    (Reply.of({"error": "Rate limit exceeded"}, 429), 7.0),
-    (Reply(status=429, text="<html>slow down</html>"), 7.0),
-    (Reply(status=429, headers={"retry-after": "12"}), 12.0),
-    (Reply(status=429, headers={"Retry-After": "0"}), 1.0),
-    (Reply(status=429, headers={"Retry-After": "99999"}), 300.0),
-    (Reply(status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 7.0),
-    (Reply.of({"error": "Rate limit exceeded", "retryAfter": 3}, 429), 3.0),
-    (Reply.of({"error": "Rate limit exceeded", "retryAfter": D("2.5")}, 429), 2.5),
-    (Reply.of({"error": "Rate limit exceeded", "retryAfter": 5000}, 429), 5.0),
-    (Reply.of({"error": "Rate limit exceeded", "retryAfter": "soon"}, 429), 7.0),
-    (Reply.of({"success": False, "error": "rate_limit_exceeded"}), 7.0),
+AT = "Wed, 21 Oct 2026 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(("reply", "wait_s", "told"), [
+    (Reply.of({"error": "Rate limit exceeded"}, 429), 7.0, False),
+    (Reply(status=429, text="<html>slow down</html>"), 7.0, False),
+    (Reply(status=429, headers={"retry-after": "12"}), 12.0, True),
+    (Reply(status=429, headers={"Retry-After": "0"}), 1.0, True),
+    (Reply(status=429, headers={"Retry-After": "3600"}), 3600.0, True),
+    (Reply(status=429, headers={"Retry-After": "9999999"}), 86400.0, True),
+    (Reply(status=429, headers={"Retry-After": AT}), 7.0, False),
+    (Reply(status=429, headers={"Retry-After": AT, "Date": "Wed, 21 Oct 2026 07:27:20 GMT"}), 40.0, True),
+    (Reply.of({"error": "Rate limit exceeded", "retryAfter": 3}, 429), 3.0, True),
+    (Reply.of({"error": "Rate limit exceeded", "retryAfter": D("2.5")}, 429), 2.5, True),
+    (Reply.of({"error": "Rate limit exceeded", "retryAfter": 5000}, 429), 5.0, False),
+    (Reply.of({"error": "Rate limit exceeded", "retryAfter": "soon"}, 429), 7.0, False),
+    (Reply.of({"success": False, "error": "rate_limit_exceeded"}), 7.0, False),
 ])
-def test_the_rate_limit_holds_the_whole_log_in(reply: Reply, wait_s: float) -> None:
+def test_the_rate_limit_holds_the_whole_log_in_and_longer_each_time_where_no_wait_is_told(
+        reply: Reply, wait_s: float, told: bool) -> None:
     for account in (REST, WS):
         found = hold(reply, account)
 
         assert found is not None and found.whole_login and not found.renew and found.wait_s == wait_s
+        assert found.grows is not told
 
 
 @pytest.mark.parametrize("reply", [
@@ -238,6 +261,7 @@ def test_gone_is_not_believed_of_a_reply_that_is_doubtful_itself() -> None:
     words = "Order linked to 'x' not found or already terminal."
 
     assert isinstance(cancelled(no(words, 408)), Unknown)
+    assert isinstance(cancelled(Reply.of({"error": "timed out", "detail": words}, 400)), Unknown)
     assert isinstance(cancelled(no(words, 500)), Unknown)
     assert isinstance(cancelled(Reply.of({"success": "false", "error": words})), Unknown)
 
@@ -246,6 +270,8 @@ def test_other_answers_to_a_cancel() -> None:
     assert isinstance(cancelled(yes()), Accepted)
     assert isinstance(cancelled(Reply.of({"success": True})), Accepted)
     assert isinstance(cancelled(no()), Rejected)
+    assert isinstance(cancelled(no("Timed out waiting for NinjaTrader")), Unknown)
+    assert isinstance(cancelled(Reply.of({"success": True, "error": "cancel failed"})), Unknown)
     assert isinstance(cancelled(TIMED_OUT), Unknown)
     assert isinstance(cancelled(SILENT), Unknown)
 
@@ -261,6 +287,8 @@ def test_other_answers_to_a_close() -> None:
     assert closed(Reply.of({"closedPositions": [{"quantity": 4}], "success": True})) == Accepted()
     assert isinstance(closed(no()), Rejected)
     assert isinstance(closed(TIMED_OUT), Unknown)
+    assert isinstance(closed(no("NinjaTrader did not answer in time")), Unknown)
+    assert isinstance(closed(Reply.of({"closedPositions": [], "success": True, "error": "rejected"})), Unknown)
     assert isinstance(closed(Reply.of({"closedPositions": []})), Unknown)
 
 

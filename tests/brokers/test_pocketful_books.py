@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -242,7 +243,7 @@ def test_a_book_that_cannot_be_read_is_a_retry_never_nothing_to_cancel() -> None
     ({"exchange": "BSE"}, False),
     ({"order_side": "SELL"}, False),
     ({"quantity": 2}, False),
-    ({"order_entry_time": ENTERED - 3600}, False),
+    ({"order_entry_time": ENTERED - 7200}, False),
     ({"order_entry_time": ENTERED - 60}, True),
     ({"order_entry_time": 0}, True),
 ])
@@ -283,6 +284,43 @@ def test_each_status_word_has_its_meaning(status: str, filled: int, expected: st
     assert (seen.broker_status, seen.ended) == (expected, ended)
     assert says in seen.reason and (says or not seen.reason)
     assert seen.broker_ids == {"order": "2026101", "exchange": "1100000029886168"}
+
+
+@pytest.mark.parametrize(("status", "change", "expected", "says"), [
+    ("RMS_REJECTED", {"rejection_code": 12001, "rejection_reason": "MTM"}, "rejected", "MTM (code 12001)"),
+    ("RMS_REJECTED", {}, "rejected", "NONE"),
+    ("BLOCKED", {"rejection_code": "1010"}, "rejected", "code 1010"),
+    ("CANCELLED", {}, "canceled", "'CANCELLED'"),
+    ("CANCELLED", {"filled_quantity": 3, "rejection_code": 16418}, "canceled", "3 of 10 filled"),
+    ("CANCELLED_BY_RMS", {"rejection_code": "NONE"}, "canceled", "'CANCELLED_BY_RMS'"),
+])
+def test_an_unlisted_word_in_the_book_of_ended_orders_is_no_working_order(
+        status: str, change: Mapping[str, Any], expected: str, says: str) -> None:
+    for work in (plain(quantity=10), plain(quantity=10, broker_ids={})):
+        seen = Desk(completed=[row(order_status=status, quantity=10, **change)]).run(BROKER.look_up(work))
+
+        assert seen.broker_status == expected and says in seen.reason
+
+
+@pytest.mark.parametrize(("status", "change"), [
+    ("FROZEN", {}), ("", {}), ("EXECUTED", {"filled_quantity": 10}), ("RMS_REJECTED", {"filled_quantity": 3}),
+    ("CANCEL_REJECTED", {"rejection_code": 16418}), ("MODIFY_REJECTED", {"rejection_code": 16418}),
+    ("BLOCKED", {"rejection_code": 1010, "filled_quantity": 1})])
+def test_an_end_that_the_book_does_not_explain_is_neither_seen_nor_absent(status: str,
+                                                                          change: Mapping[str, Any]) -> None:
+    for work in (plain(quantity=10, looked_at=NOW), plain(quantity=10, looked_at=NOW, broker_ids={})):
+        desk = Desk(completed=[row(order_status=status, quantity=10, **change)])
+
+        assert desk.run(BROKER.look_up(work)) is None
+
+
+def test_a_cancel_of_an_order_that_ended_in_an_unlisted_word_says_so_and_withdraws_nothing() -> None:
+    desk = Desk(completed=[row(order_status="FROZEN")])
+
+    outcome = desk.run(cancel(plain()))
+
+    assert isinstance(outcome, Accepted) and "has ended" in outcome.reason and "'FROZEN'" in outcome.reason
+    assert not desk.writes and not outcome.targets
 
 
 def test_a_bracket_order_is_seen_with_its_legs() -> None:
@@ -420,7 +458,7 @@ def test_a_close_cancels_legs_and_our_orders_sees_them_gone_and_then_reads_the_p
         ("DELETE", "cancel.2026900.third"), ("DELETE", "cancel.2026101"), ("DELETE", "cancel.2026958.third"),
         ("POST", "close")]
     assert desk.writes[-1].body["quantity"] == 1
-    assert [call.step for call in desk.calls[-3:]] == ["positions", "close", "closed.completed"]
+    assert [call.step for call in desk.calls[-4:]] == ["fills.completed", "positions", "close", "closed.completed"]
     assert desk.pending == strangers
 
 
@@ -456,6 +494,122 @@ def test_a_close_waits_for_the_market_order_that_cancelling_a_leg_may_become() -
 
     assert isinstance(outcome, Accepted)
     assert [call.method for call in desk.writes] == ["DELETE"]
+
+
+RESTING = row(905, oms_order_id="2026905", order_type="MARKET", order_side="SELL", quantity=2)
+
+
+@pytest.mark.parametrize("change", [{}, {"order_type": "Market"}, {"order_status": "TRIGGER PENDING"},
+                                    {"exchange": "nse", "instrument_token": "014366"}])
+def test_a_close_sends_no_second_opposite_order_while_the_first_is_under_way(change: dict[str, Any]) -> None:
+    """Before the opening or in a halted share it rests, and the position is as it was: sold twice, it is turned round."""
+    desk = Desk(pending=[RESTING | change], positions=[position(2)])
+
+    outcome = desk.run(close())
+
+    assert isinstance(outcome, Retry) and "still under way" in outcome.reason and 2 <= outcome.after_s <= 5
+    assert not desk.writes and desk.paused <= 3, "other orders of the account wait meanwhile"
+
+
+@pytest.mark.parametrize(("left", "sends"), [([], []), ([position(1)], [1])])
+def test_a_close_goes_on_from_the_position_that_the_first_opposite_order_has_left(left: list[Any],
+                                                                                  sends: list[int]) -> None:
+    desk = Desk(pending=[dict(RESTING)], positions=[position(2)])
+
+    def filled() -> None:
+        desk.pending, desk.positions = [], left
+
+    desk.on_pause = filled
+    outcome = desk.run(close())
+
+    assert isinstance(outcome, Accepted) and [call.body["quantity"] for call in desk.writes] == sends
+    assert "cancelled" not in outcome.reason
+
+
+@pytest.mark.parametrize(("then", "kind"), [(Reply(status=None, fault="reset"), Retry),
+                                            (Reply.of({"data": [position(2), position(3, "CNC")], "message": "",
+                                                       "status": "success"}), Rejected)])
+def test_a_close_that_only_waited_says_nothing_of_cancelled_legs(then: Reply, kind: type[Outcome]) -> None:
+    desk = Desk(pending=[dict(RESTING)], positions=[position(2)])
+    desk.on_pause = lambda: desk.pending.clear()
+    desk.on_read = lambda what: then if what == "live" and not desk.pending else None
+
+    outcome = desk.run(close())
+
+    assert isinstance(outcome, kind) and "legs" not in outcome.reason and "WITHOUT A STOP" not in outcome.reason
+    assert not desk.writes
+
+
+def test_a_leg_whose_cancel_was_refused_because_it_is_being_sold_leaves_the_close_to_be_run_again() -> None:
+    desk = Desk(pending=[leg_row()], positions=[position(2)])
+
+    def triggered(oms_id: str) -> Reply:
+        desk.pending[:] = [leg_row(order_type="MARKET", leg_order_indicator="")]
+        return Reply.of(REFUSED)
+
+    desk.on_delete = triggered
+    outcome = desk.run(close())
+
+    assert isinstance(outcome, Retry) and "still under way" in outcome.reason
+    assert [call.method for call in desk.writes] == ["DELETE"]
+
+
+def test_an_after_market_order_of_the_next_morning_does_not_hold_a_close() -> None:
+    desk = Desk(pending=[RESTING | {"execution_type": "AMO", "order_status": "AMO_REQ_RECEIVED"}],
+                positions=[position(2)])
+
+    assert isinstance(desk.run(close()), Accepted) and not desk.paused
+
+
+def ago(seconds: float, **values: Any) -> dict[str, Any]:
+    """The row of a sale that filled that long before NOW."""
+    at = int(NOW.timestamp() - seconds)
+    return RESTING | {"order_status": "COMPLETE", "filled_quantity": 2, "order_entry_time": at,
+                      "last_activity_reference": 0} | values
+
+
+TWO_MINUTES = int(NOW.timestamp()) - 120
+
+
+@pytest.mark.parametrize(("ended", "waits"), [
+    ([ago(1)], True), ([ago(0)], True), ([ago(-1)], True), ([ago(2)], False), ([ago(30)], False), ([], False),
+    ([ago(1, order_status="CANCEL_CONFIRMED", filled_quantity=1)], True),
+    ([ago(1, order_status="CANCEL_CONFIRMED", filled_quantity=0)], False),
+    ([ago(1, instrument_token=1)], False),
+    ([ago(120, exchange_time=TWO_MINUTES + 119)], True),
+    ([ago(120, last_activity_reference=(TWO_MINUTES + 119 - 315_532_800 + 19_800) * 10**9 + 5)], True),
+    ([ago(19_801)], True), ([ago(-19_799)], True), ([ago(19_000)], False), ([ago(0, order_entry_time="x")], False),
+])
+@pytest.mark.parametrize("told_by", ["the broker's clock", "the close's own time"])
+def test_a_close_lets_the_positions_catch_up_with_an_order_that_has_only_just_filled(
+        ended: list[Any], waits: bool, told_by: str) -> None:
+    """The books show the first close's order complete; a position read that lags behind would be sold again."""
+    desk = Desk(completed=list(ended), positions=[position(2)])
+    if told_by == "the broker's clock":
+        desk.date = "Fri, 20 Nov 2026 04:50:00 GMT"
+    desk.on_pause = lambda: desk.positions.clear()
+
+    outcome = desk.run(BROKER.submit(Work(
+        order=Order(kind="close", symbol="IDEA", options=INSTRUMENT), account=account(),
+        ids=Ids(order_id="o-close", counter=901), created_at=NOW if not desk.date else NOW - timedelta(days=9))))
+
+    assert isinstance(outcome, Accepted)
+    assert (outcome.reason == "nothing open") is waits and bool(desk.writes) is not waits
+    assert desk.paused <= 2
+
+
+def test_a_close_does_not_depend_on_the_completed_book() -> None:
+    desk = Desk(positions=[position(2)])
+    desk.on_read = lambda what: Reply.of("<html>", 502) if what == "completed" else None
+
+    assert isinstance(desk.run(close()), Accepted) and len(desk.writes) == 1
+
+
+@pytest.mark.parametrize("change", [{"exchange": "nse"}, {"instrument_token": "014366"}, {"instrument_token": None}])
+def test_a_position_is_found_however_its_instrument_is_written(change: dict[str, Any]) -> None:
+    desk = Desk(positions=[position(2) | change])
+
+    assert isinstance(desk.run(close()), Accepted) and [call.body["quantity"] for call in desk.writes] == [2]
 
 
 def test_a_position_in_several_products_is_not_guessed_at_and_nothing_is_touched() -> None:
@@ -522,6 +676,16 @@ def test_a_failed_read_is_a_retry_never_flat(what: str, reply: Reply) -> None:
 
     assert isinstance(outcome, Retry) and "nothing was closed" in outcome.reason
     assert not desk.writes
+
+
+@pytest.mark.parametrize(("words", "reads", "after_s"), [("no such page", 1, 30), ("upstream request timeout", 3, 5)])
+def test_a_read_that_was_cut_off_is_made_again_and_a_refused_one_is_not(words: str, reads: int, after_s: float) -> None:
+    desk = Desk(positions=[position(2)])
+    desk.on_read = lambda what: Reply.of({"status": "error", "message": words, "error_code": 45000, "data": {}})
+
+    outcome = desk.run(close())
+
+    assert isinstance(outcome, Retry) and outcome.after_s == after_s and len(desk.calls) == reads
 
 
 def test_a_position_that_cannot_be_understood_is_a_retry() -> None:

@@ -74,12 +74,12 @@ def test_an_order_in_neither_whole_book_of_its_day_is_proven_absent(work: Work) 
 
 @pytest.mark.parametrize(("change", "proven"), [
     ({"looked_at": None}, False),
-    ({"looked_at": MIDNIGHT - timedelta(minutes=6)}, True),
+    ({"looked_at": MIDNIGHT - timedelta(minutes=70)}, True),
     ({"looked_at": MIDNIGHT - timedelta(seconds=1)}, False),
     ({"looked_at": MIDNIGHT}, False),
     ({"looked_at": MIDNIGHT + timedelta(days=1)}, False),
     ({"submitted_at": MIDNIGHT - timedelta(days=1, seconds=-1)}, False),
-    ({"submitted_at": MIDNIGHT - timedelta(days=1, minutes=-6)}, True),
+    ({"submitted_at": MIDNIGHT - timedelta(days=1, minutes=-70)}, True),
     ({"submitted_at": None}, False),
     ({"submitted_at": None, "created_at": NOW}, True),
     ({"broker_ids": {"order": "2026101"}}, False),
@@ -141,6 +141,19 @@ TWIN = {"oms_order_id": "2026777", "user_order_id": "777"}
     ({"user_order_id": None}, True, False),
     ({"user_order_id": {}}, True, False),
     ({"user_order_id": "", "instrument_token": 1}, True, True),
+    ({"user_order_id": "0"}, True, False),
+    ({"user_order_id": 0}, True, False),
+    ({"user_order_id": "000"}, True, False),
+    ({"user_order_id": "NONE"}, True, False),
+    ({"exchange": "nse"}, False, False),
+    ({"instrument_token": "014366"}, False, False),
+    ({"quantity": 0}, False, False),
+    ({"execution_type": "NML"}, False, False),
+    ({"order_entry_time": ENTERED - 19_800}, False, False),
+    ({"order_entry_time": ENTERED + 19_800}, False, False),
+    ({"order_entry_time": ENTERED - 19_800 - 4_000}, False, True),
+    ({"order_entry_time": ENTERED - 19_800 + 4_000}, False, True),
+    ({"order_entry_time": ENTERED * 1000}, False, False),
 ])
 def test_a_row_that_could_be_ours_under_another_id_forbids_the_proof(change: Mapping[str, Any], shows_our_ids: bool,
                                                                      proven: bool) -> None:
@@ -148,6 +161,13 @@ def test_a_row_that_could_be_ours_under_another_id_forbids_the_proof(change: Map
     seen = look(sent(plain(), shows_our_ids=shows_our_ids), Desk(completed=[row(**TWIN | dict(change))]))
 
     assert isinstance(seen, Absent) if proven else seen is None
+
+
+def test_a_word_for_its_kind_that_we_do_not_know_rules_no_row_out() -> None:
+    for word, proven in (("COVER", False), ("", False), ("REGULAR", True)):
+        seen = look(sent(cover()), Desk(pending=[cart_row(user_order_id="", execution_type=word)]))
+
+        assert isinstance(seen, Absent) is proven
 
 
 def test_a_leg_with_our_id_forbids_the_proof_that_its_entry_never_arrived() -> None:
@@ -164,6 +184,14 @@ def test_a_cover_order_is_seen_with_a_leg_that_has_ended_while_its_entry_still_w
     desk = Desk(pending=[cart_row(quantity=1)], completed=[leg_row(order_status="COMPLETE")])
 
     assert [leg["broker_status"] for leg in look(sent(cover()), desk).legs] == ["filled"]
+
+
+def test_a_leg_that_ended_in_an_unlisted_word_is_not_taken_for_ended() -> None:
+    """Whether the position still has its stop is then for a person to see: the order stays among those that are open."""
+    desk = Desk(completed=[cart_row(order_status="COMPLETE"), leg_row(order_status="FROZEN")])
+
+    [leg] = look(sent(cover()), desk).legs
+    assert leg["broker_status"] == "working" and "'FROZEN'" in leg["reason"]
 
 
 # Cancel and close by their effect

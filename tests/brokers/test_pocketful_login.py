@@ -136,6 +136,7 @@ def test_a_factor_that_the_account_lacks_is_named() -> None:
 @pytest.mark.parametrize(("reply", "wait_s"), [
     (Reply.of({"status": "error", "message": "Invalid credentials", "error_code": 40000, "data": {}}), None),
     (Reply.of({"status": "error", "message": "x", "error_code": 1, "data": {}}, 500), 30),
+    (Reply.of({"status": "error", "message": "upstream request timeout", "data": {}}), 30),
     (Reply(status=None, fault="timed out"), 30), (Reply.of("<html>", 502), 30), (Reply.of([]), 30),
     (Reply(status=429, headers={"Retry-After": "120"}), 120),
     (Reply.of({"status": "success", "data": {"twofa": {"twofa_token": "tf1", "questions": []}}}), 30),

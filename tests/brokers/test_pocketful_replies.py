@@ -49,7 +49,8 @@ def judge(kind: Kind, reply: Reply) -> Outcome:
     plan = BROKER.submit(work(kind))
     next(plan)
     if kind == "close":
-        plan.send(Reply.of({"data": {"orders": []}, "status": "success"}))
+        for _ in ("pending", "completed"):
+            plan.send(Reply.of({"data": {"orders": []}, "status": "success"}))
         open_one = {"exchange": "NSE", "instrument_token": 14366, "net_quantity": 1, "product": "MIS"}
         assert plan.send(Reply.of({"data": [open_one], "status": "success"})).write
     try:
@@ -175,7 +176,8 @@ def test_the_published_position_is_turned_round(case: dict[str, Any]) -> None:
     one = Work(order=Order(kind="close", symbol="NSE:11915"), account=account(), ids=Ids(order_id="o1", counter=5))
     plan = BROKER.submit(one)
     next(plan)
-    plan.send(Reply.of({"data": {"orders": []}, "status": "success"}))
+    for _ in ("pending", "completed"):
+        plan.send(Reply.of({"data": {"orders": []}, "status": "success"}))
 
     call = plan.send(heard(case))
 
@@ -245,8 +247,11 @@ BLANK = {"data": {}, "error_code": 44000, "message": "`exchange_order_id` can't 
     (PLACE, Reply.of(FORBIDDEN, 401), True, 30),
     (PLACE, Reply(status=429), True, 2),
     (PLACE, Reply(status=429, headers={"Retry-After": "17"}), True, 17),
-    (PLACE, Reply(status=429, headers={"retry-after": "99999"}), True, 300),
-    (PLACE, Reply(status=429, headers={"retry-after": "Fri, 20 Nov 2026 04:50:00 GMT"}), True, 2),
+    (PLACE, Reply(status=429, headers={"retry-after": "3600.5"}), True, 3600.5),
+    (PLACE, Reply(status=429, headers={"retry-after": "0"}), True, 1),
+    (PLACE, Reply(status=429, headers={"retry-after": "soon"}), True, 2),
+    (PLACE, Reply(status=429, headers={"retry-after": "Fri, 20 Nov 2026 04:50:40 GMT",
+                                       "date": "Fri, 20 Nov 2026 04:50:00 GMT"}), True, 40),
     (CANCEL, Reply.of(BLANK), False, 2),
     (CANCEL, Reply.of(BLANK, 400), False, 2),
 ])
@@ -257,6 +262,7 @@ def test_replies_that_mean_nothing_was_done_are_held(call: Call, reply: Reply, w
     assert isinstance(hold, Hold) and hold.reason
     assert (hold.whole_login, hold.wait_s) == (whole_login, wait_s)
     assert hold.renew == hold.person == (reply.status in (401, 403))
+    assert hold.grows == (reply.status == 429 and wait_s == 2), "a wait that the broker does not name doubles"
 
 
 @pytest.mark.parametrize(("call", "reply"), [
@@ -300,6 +306,30 @@ def test_accepted_needs_an_id_and_rejected_a_definite_no(reply: Reply, kind: typ
     assert isinstance(outcome, kind)
     if isinstance(outcome, Unknown):
         assert "user_order_id 101" in outcome.reason
+
+
+CUT_OFF = ("Error from backend: (504)-request timed out", "upstream request timeout", "Request time-out",
+           "no response from OMS", "Service Unavailable", "Error from backend: (500)-internal server error",
+           "Error from backend: (503)-try later", "context deadline exceeded", "read: connection reset by peer")
+
+
+@pytest.mark.parametrize(("words", "status"), [
+    *((words, status) for words in CUT_OFF for status in (200, 400, 403, 500)), ("", 408), ("Bad request", 408)])
+@pytest.mark.parametrize("code", [None, 44000, 45000])
+def test_a_fault_on_the_way_that_calls_itself_an_error_is_no_refusal(words: str, status: int, code: int | None) -> None:
+    """The order may have reached the exchange before the one on the way gave up on the answer."""
+    reply = Reply.of({"data": {}, "error_code": code, "message": words, "status": "error"}, status)
+
+    for kind in ("plain", "cover", "oso", "close"):
+        outcome = judge(kind, reply)
+        assert isinstance(outcome, Unknown) and "user_order_id 101" in outcome.reason
+    assert isinstance(judge_cancel(ROW, reply), Unknown)
+
+
+@pytest.mark.parametrize("words", ["Error from backend: (500)-event id not found", "Error from backend: (1600)-cannot "
+                                   "modify, no data found with this id", "Something went wrong", "`price` is invalid"])
+def test_the_errors_of_the_pages_stay_refusals(words: str) -> None:
+    assert isinstance(judge("plain", Reply.of({"error_code": 45000, "message": words, "status": "error"}, 400)), Rejected)
 
 
 @pytest.mark.parametrize("data", [{"basket_id": "20210531-23"}, {"data": {"basket_id": "20210531-23"}}])

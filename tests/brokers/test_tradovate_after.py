@@ -90,6 +90,32 @@ def test_tradovate_s_status_in_our_words(raw: str, filled: int, status: str, wor
     assert words in seen.reason
 
 
+UNREAD = [Reply(status=500), Reply(status=404), Reply(status=None, fault="x"), Reply(status=200, text="x"), {}, ["odd"],
+          [{"id": 9, "orderId": 42}], [{"qty": 2}, {"qty": None}], [{"qty": "2"}], [{"qty": -1}], [{"qty": True}]]
+
+
+@pytest.mark.parametrize("fills", UNREAD)
+def test_a_completed_order_whose_fills_cannot_be_read_is_not_called_canceled_and_is_looked_at_again(fills: Any) -> None:
+    desk = Desk({42: "Completed", 43: "Canceled"})
+    desk.tables["fill/deps"] = fills
+
+    seen = look(plain(), desk, broker_ids={"order": "42"})
+    pair = look(OCO, desk, broker_ids={"order": "43", "other": "42"})
+
+    assert seen.broker_status == pair.broker_status == "working" and not seen.ended
+    assert "'Completed', and its fills could not be read" in seen.reason
+
+
+def test_a_completed_order_whose_fills_cannot_be_read_has_ended_for_a_cancel() -> None:
+    desk = Desk({42: "Completed"})
+    desk.tables["fill/deps"] = Reply(status=500)
+
+    outcome = cancel(desk, known(plain(), order="42"))
+
+    assert desk.cancelled == []
+    assert isinstance(outcome, Accepted) and outcome.reason == "nothing to cancel: order o7 was over already"
+
+
 def test_a_rejection_after_acceptance_comes_with_its_reason() -> None:
     desk = Desk({42: "Rejected"})
     desk.tables["command/deps"] = [{"id": 9, "commandType": "Cancel"}, new(42, "o1")]
@@ -323,8 +349,52 @@ def test_an_order_that_cannot_be_seen_but_has_an_id_is_cancelled_all_the_same(re
 
     outcome = cancel(desk, known(), order=LEGS_TOO)
 
-    assert desk.cancelled == [42]
+    assert set(desk.cancelled) == {42}
     assert isinstance(outcome, wanted)
+
+
+def test_a_cancel_that_a_dead_token_made_a_404_is_sent_again_with_the_new_one() -> None:
+    desk = Desk({42: "Working"})
+    desk.tables["order/item"] = Reply(status=404)
+
+    def dead_then_alive() -> Reply:
+        if len(desk.cancelled) == 1:
+            return Reply(status=404)
+        del desk.tables["order/item"]
+        desk.orders[42] = "Canceled"
+        return Reply.of({"commandId": 5})
+
+    desk.cancels[42] = dead_then_alive
+    outcome = cancel(desk, known(plain(), order="42"))
+
+    assert desk.cancelled == [42, 42]
+    assert isinstance(outcome, Accepted) and outcome.targets["o7"].broker_status == "canceled"
+
+
+@pytest.mark.parametrize(("check", "wanted"), [(Reply(status=404), Rejected), (Reply(status=500), Retry),
+                                               (Reply(status=None, fault="x"), Retry)])
+def test_a_cancel_is_not_given_up_on_a_404_while_the_token_may_be_dead(check: Reply, wanted: type) -> None:
+    desk = Desk({})
+    desk.tables["account/list"] = check
+    desk.cancels[42] = lambda: Reply(status=404)
+
+    outcome = cancel(desk, known(plain(), order="42"))
+
+    assert desk.cancelled == [42] and isinstance(outcome, wanted)
+
+
+def test_an_order_that_is_not_ours_is_looked_for_again_once_the_token_is_known_to_live() -> None:
+    desk = Desk({99: "Working"})
+    desk.tables["order/item"] = Reply(status=404)
+
+    def answer(call: Call) -> Reply:
+        if call.operation == "account/list":
+            del desk.tables["order/item"]
+        return desk(call)
+
+    _, outcome = drive(BROKER.submit(work(Order(kind="cancel", options={"orderId": 99}))), answer)
+
+    assert desk.cancelled == [99] and isinstance(outcome, Accepted)
 
 
 def test_both_halves_of_an_oco_are_cancelled_even_if_the_first_takes_the_second_along() -> None:
@@ -537,8 +607,7 @@ def test_a_close_that_may_have_been_executed_is_unknown(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize(("reply", "wanted"), [
-    (Reply(status=404), Rejected), (Reply(status=401, text="Access is denied"), Rejected),
-    (Reply.of({"id": 7, "name": "NQZ6"}), Rejected), (Reply(status=None, fault="x", not_executed=True), Rejected),
+    (Reply(status=401, text="Access is denied"), Rejected), (Reply.of({"id": 7, "name": "NQZ6"}), Rejected), (Reply(status=None, fault="x", not_executed=True), Rejected),
     (Reply(status=None, fault="x"), Retry), (Reply(status=500), Retry), (Reply(status=200, text="x"), Retry),
     (Reply.of([]), Retry), (Reply.of({"id": "7"}), Retry)])
 def test_no_contract_means_that_nothing_was_sent_to_close_it(reply: Reply, wanted: type) -> None:
@@ -546,3 +615,26 @@ def test_no_contract_means_that_nothing_was_sent_to_close_it(reply: Reply, wante
 
     assert isinstance(outcome, wanted)
     assert not any(call.write for call in calls)
+
+
+@pytest.mark.parametrize(("check", "again", "wanted"), [
+    (Reply.of([{"id": 123456}]), [Reply(status=404)], Rejected), (Reply(status=401, text="Access is denied"),
+                                                                  [Reply(status=404)], Rejected),
+    (Reply.of([]), [Reply(status=500)], Retry), (Reply(status=500), [], Retry), (Reply(status=None, fault="x"), [], Retry),
+    (Reply(status=404), [], Rejected)])
+def test_a_close_is_refused_for_an_unknown_contract_only_where_the_token_is_known_to_live(
+        check: Reply, again: list[Reply], wanted: type) -> None:
+    """A 404 of `account/list` reaches a plan only after the session has renewed the token: then nothing helps."""
+    calls, outcome = drive(BROKER.submit(work(CLOSE)), [Reply(status=404), check, *again])
+
+    assert isinstance(outcome, wanted)
+    assert [call.operation for call in calls[:2]] == ["contract/find", "account/list"]
+    assert not any(call.write for call in calls)
+
+
+def test_a_close_goes_on_where_a_dead_token_was_the_cause_of_the_404() -> None:
+    replies = [Reply(status=404), Reply.of([{"id": 123456}]), FOUND, Reply.of({"orderId": 900})]
+
+    calls, outcome = drive(BROKER.submit(work(CLOSE)), replies)
+
+    assert isinstance(outcome, Accepted) and calls[-1].operation == "liquidateposition"

@@ -207,7 +207,8 @@ class Books:
     """The account's positions and orders; of a list of several answers each is given once, the last for ever."""
 
     def __init__(self, positions: Any, orders: Any = (), contract: Reply = FOUND) -> None:
-        self.tables = {"contract/find": [contract], "position/deps": _answers(positions), "order/deps": _answers(orders)}
+        self.tables = {"contract/find": [contract], "account/list": [Reply.of([{"id": 123456}])],
+                       "position/deps": _answers(positions), "order/deps": _answers(orders)}
 
     def __call__(self, call: Call) -> Reply:
         answers = self.tables[call.url.removeprefix(HOME).partition("?")[0]]
@@ -262,6 +263,15 @@ def test_a_close_whose_books_cannot_be_read_is_neither(broken: Any) -> None:
 @pytest.mark.parametrize("contract", [*DARK, Reply.of({"id": 7, "name": "NQZ6"}), Reply.of({"name": "ESZ6"})])
 def test_a_close_whose_contract_is_not_found_is_neither(contract: Reply) -> None:
     assert closing([], contract=contract) is None
+
+
+@pytest.mark.parametrize("length", [1000, 4096])
+def test_a_list_that_may_have_been_cut_short_shows_what_is_left_but_not_that_nothing_is(length: int) -> None:
+    positions, orders = [{"contractId": 8, "netPos": 1}] * length, [{"contractId": 8, "ordStatus": "Working"}] * length
+
+    assert closing([], orders) is None and closing(positions) is None
+    assert isinstance(closing([], orders[1:999]), Seen)
+    assert isinstance(closing([*positions, *LONG]), Absent)
 
 
 def test_flat_counts_when_it_is_seen_twice_for_positions_come_later_than_fills() -> None:

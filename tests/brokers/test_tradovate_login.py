@@ -16,6 +16,7 @@ from bridge.work import Credentials
 
 NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
 ALIVE = Token(value="old-leak-me", expires_at=NOW + 600)
+ENDING = Token(value="old-leak-me", expires_at=NOW + 20)
 GOOD = Reply.of({"accessToken": "new", "mdAccessToken": "md", "expirationTime": "2026-11-20T17:00:00.000Z", "userId": 5,
                  "userStatus": "Active", "hasLive": True})
 BAD = Reply.of({"errorText": "Incorrect username or password. Please try again"})
@@ -77,13 +78,54 @@ def test_a_token_that_is_past_its_end_is_not_renewed() -> None:
     assert call.url.endswith("accesstokenrequest")
 
 
-@pytest.mark.parametrize("reply", [Reply(status=401, text="Expired Access Token"), Reply(status=404), Reply(status=500),
-                                   Reply(status=408), Reply.of({"errorText": "x"}), Reply(status=None, fault="x")])
-def test_a_renewal_that_fails_is_followed_by_one_new_log_in(reply: Reply) -> None:
-    calls, token = log_in([reply, GOOD], ALIVE)
+NO = (Reply(status=401, text="Expired Access Token"), Reply(status=404), Reply(status=408), Reply.of({"errorText": "x"}))
+NO_ANSWER = (Reply(status=None, fault="x"), Reply(status=500), Reply(status=502), Reply(status=423), Reply(status=429),
+             Reply(status=200, text="<html>maintenance"))
+
+
+@pytest.mark.parametrize(("reply", "token"), [*((reply, ALIVE) for reply in NO), *((reply, ENDING) for reply in NO_ANSWER)])
+def test_a_renewal_that_is_refused_or_fails_at_the_last_moment_is_followed_by_one_new_log_in(reply: Reply,
+                                                                                             token: Token) -> None:
+    calls, got = log_in([reply, GOOD], token)
 
     assert [call.operation for call in calls] == ["renewaccesstoken", "accesstokenrequest"]
-    assert isinstance(token, Token)
+    assert isinstance(got, Token)
+
+
+@pytest.mark.parametrize("reply", NO_ANSWER)
+def test_a_renewal_without_a_yes_or_a_no_is_tried_again_while_the_old_token_works_and_costs_no_log_in(
+        reply: Reply) -> None:
+    (call,), got = log_in([reply], ALIVE)
+
+    assert call.operation == "renewaccesstoken"
+    assert isinstance(got, LoginRefused) and got.wait_s == 120 and "still works" in got.reason
+
+
+@pytest.mark.parametrize(("told", "left_s", "wait_s"), [("300", 600, 300), ("3600", 600, 570), ("5", 600, 120),
+                                                        ("soon", 600, 120), ("5", 100, 70), ("3600", 31, 1)])
+def test_a_renewal_waits_as_long_as_it_is_told_to_but_not_past_the_last_moment_of_its_token(told: str, left_s: float,
+                                                                                            wait_s: float) -> None:
+    limit = Reply(status=429, headers={"Retry-After": told})
+
+    (_,), got = log_in([limit], Token(value="old", expires_at=NOW + left_s))
+
+    assert isinstance(got, LoginRefused) and got.wait_s == wait_s
+
+
+def test_renewals_tried_again_until_a_token_ends_stay_below_the_fifteen_an_hour_that_tradovate_takes() -> None:
+    left_s, renewals = BROKER.renew_before_s, 0
+    while left_s > 0:
+        steps = BROKER.log_in(ACCOUNT, NOW, Token(value="old", expires_at=NOW + left_s))
+        assert next(steps).operation == "renewaccesstoken"
+        renewals += 1
+        try:
+            steps.send(Reply(status=None, fault="x"))
+            break
+        except StopIteration as done:
+            assert 0 < done.value.wait_s < left_s
+            left_s -= done.value.wait_s
+
+    assert 1 < renewals <= 15
 
 
 @pytest.mark.parametrize(("reply", "wait_s"), [
@@ -91,7 +133,7 @@ def test_a_renewal_that_fails_is_followed_by_one_new_log_in(reply: Reply) -> Non
     (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": False}), 2),
     (Reply.of({"p-ticket": "12345", "p-time": 2, "p-captcha": True}), 3600)])
 def test_a_limit_or_penalty_ends_the_attempt_at_once(reply: Reply, wait_s: float | None) -> None:
-    for token in (None, ALIVE):
+    for token in (None,) if reply.status == 429 else (None, ALIVE):
         calls, got = log_in([reply], token)
 
         assert len(calls) == 1

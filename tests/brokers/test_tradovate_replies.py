@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tradovate_kit import BROKER, CLOSE, OCO, ORDERS, OSO, STRATEGY, drive, one, plain, shared, work
+from tradovate_kit import BROKER, CLOSE, OCO, ORDERS, OSO, STRATEGY, D, drive, one, plain, shared, work
 
 from bridge.brokers.tradovate import REASONS
 from bridge.call import Accepted, Call, Rejected, Reply, Retry, Unknown
@@ -105,6 +105,31 @@ def test_a_status_that_says_not_executed_is_a_rejection(status: int, text: str, 
     assert words in outcome.reason
 
 
+@pytest.mark.parametrize(("status", "text"), [
+    (400, '{"failureReason": "RiskCheckTimeout"}'), (400, '{"failureReason": "RiskCheckTimeout", "errorText": "slow"}'),
+    (401, '{"failureReason": "ExecutionProviderUnavailable", "failureText": "x"}'), (404, '{"failureReason": "Other"}'),
+    (401, '{"failureReason": "OtherExecutionRelated", "failureText": "no token in time"}'),
+    (400, '{"failureReason": "UnknownReason"}'), (400, '{"failureReason": "Success"}'), (400, '{"failureReason": 7}'),
+    (400, '{"failureReason": "UnknownReason", "failureText": "Request timed out"}'),
+    (400, '{"errorText": "Request timed out"}'), (400, '{"failureText": "timeout"}'), (400, '{"error": "Time-out"}'),
+    (400, "upstream request timeout"), (404, "<html>Gateway Time-out"), (400, "context deadline exceeded"),
+    (200, '{"errorText": "Request timed out"}'), (200, '{"failureReason": "UnknownReason", "failureText": "Time out"}')])
+def test_a_time_out_told_in_a_refusal_s_clothes_is_unknown_and_never_sent_again(status: int, text: str) -> None:
+    reply = Reply(status=status, text=text)
+
+    assert BROKER.nothing_done(WRITE, reply) is None
+    for name in ("plain", "oso", "oco", "strategy"):
+        assert isinstance(one(ORDERS[name], reply), Unknown)
+
+
+@pytest.mark.parametrize("text", [
+    '{"failureReason": "InvalidPrice", "failureText": "timeout of the quote"}', '{"failureReason": "SessionClosed"}',
+    '{"violations": [{"constraint": "text", "value": "timeout", "description": "text is too long"}]}',
+    '{"failureReason": "UnknownReason", "failureText": "Access is denied"}', '{"failureText": "bad"}'])
+def test_a_refusing_status_with_a_definite_reason_stays_a_rejection(text: str) -> None:
+    assert isinstance(one(plain(), Reply(status=400, text=text)), Rejected)
+
+
 @pytest.mark.parametrize("status", [201, 204, 301, 403, 408, 409, 423, 500, 502, 503, 504])
 def test_any_other_status_is_unknown(status: int) -> None:
     for text in ("", '{"failureReason": "InvalidPrice"}', "Invalid or missed parameters", '{"errorText": "x"}'):
@@ -187,6 +212,7 @@ def test_a_target_alone_takes_the_first_bracket_s_id() -> None:
     ({"errorText": "Invalid or missed parameters"}, Rejected, "Invalid or missed parameters"),
     ({"orderStrategy": {"id": 5, "status": "ExecutionFailed", "failureMessage": "no margin"}}, Rejected, "no margin"),
     ({"orderStrategy": {"id": 5, "status": "ExecutionFailed"}}, Unknown, "ExecutionFailed"),
+    ({"orderStrategy": {"id": 5, "status": "ExecutionFailed", "failureMessage": "Timed out"}}, Unknown, "Timed out"),
     ({"orderStrategy": {"id": 5, "status": "StoppedByUser"}}, Unknown, "StoppedByUser"),
     ({"orderStrategy": {"id": 5, "status": "ActiveStrategy", "failureMessage": "hm"}}, Unknown, "hm"),
     ({"orderStrategy": {"id": 5}, "errorText": "x"}, Unknown, "x"),
@@ -213,10 +239,18 @@ def test_a_429_stops_the_whole_log_in_longer_each_time_and_tells_a_person() -> N
 
 def test_a_retry_after_of_a_429_is_believed() -> None:
     hold = BROKER.nothing_done(WRITE, Reply(status=429, headers={"retry-after": "7"}))
-    odd = BROKER.nothing_done(WRITE, Reply(status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}))
+    dated = BROKER.nothing_done(WRITE, Reply(status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT",
+                                                                  "date": "Wed, 21 Oct 2026 07:18:00 GMT"}))
 
     assert hold is not None and hold.wait_s == 7 and not hold.grows
-    assert odd is not None and odd.wait_s == 60
+    assert dated is not None and dated.wait_s == 600 and not dated.grows
+
+
+@pytest.mark.parametrize("told", ["-5", "soon", "", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_retry_after_that_cannot_be_read_is_none_and_waits_longer_each_time(told: str) -> None:
+    odd = BROKER.nothing_done(WRITE, Reply(status=429, headers={"retry-after": told}))
+
+    assert odd is not None and odd.wait_s == 60 and odd.grows
 
 
 def test_a_penalty_ticket_is_waited_for_and_sent_back() -> None:
@@ -235,7 +269,15 @@ def test_a_captcha_waits_an_hour_for_a_person_and_sends_no_ticket() -> None:
     assert (hold.wait_s, dict(hold.ticket), hold.whole_login, hold.person) == (3600, {}, True, True)
 
 
-@pytest.mark.parametrize("p_time", ["soon", None, -1, True, [5], 10**9])
+@pytest.mark.parametrize(("p_time", "wait_s"), [("30", 30), ("1.5", 1.5), (D("1.5"), 1.5), (0, 0), (100_000, 3600),
+                                                ("100000", 3600), (10**9, 3600), (3600, 3600)])
+def test_a_penalty_is_as_long_as_it_says_and_an_hour_at_most(p_time: Any, wait_s: float) -> None:
+    hold = BROKER.nothing_done(WRITE, Reply.of({"p-ticket": "t", "p-time": p_time}))
+
+    assert hold is not None and hold.wait_s == wait_s and dict(hold.ticket) == {"p-ticket": "t"}
+
+
+@pytest.mark.parametrize("p_time", ["soon", None, -1, True, [5], "-3", "", "1e9"])
 def test_a_penalty_of_an_odd_length_is_a_minute(p_time: Any) -> None:
     hold = BROKER.nothing_done(WRITE, Reply.of({"p-ticket": "t", "p-time": p_time}))
 
@@ -260,6 +302,7 @@ def test_a_dead_token_is_renewed(status: int, text: str) -> None:
 
 @pytest.mark.parametrize(("status", "text"), [
     (401, "Access is denied"), (401, ""), (404, ""), (400, '{"errorText": "bad symbol"}'), (400, "bad token order"),
+    (401, '{"orderId": 7, "errorText": "bad token"}'), (401, '{"failureReason": "RiskCheckTimeout", "failureText": "token"}'),
     (408, ""), (423, ""), (500, ""), (200, '{"orderId": 7}'), (200, '{"orderId": 7, "p-ticket": "t"}'),
     (200, '{"commandId": 7, "p-ticket": "t"}'), (200, '{"orderStrategy": {"id": 7}, "p-ticket": "t"}'), (200, "")])
 def test_no_other_reply_to_a_write_means_that_nothing_was_done(status: int, text: str) -> None:
@@ -272,6 +315,15 @@ def test_a_read_of_a_session_that_was_pushed_out_renews_and_one_near_the_limit_w
     assert kicked is not None and kicked.renew and kicked.unsure
     assert near is not None and near.whole_login and not near.renew
     assert BROKER.nothing_done(READ, Reply(status=None, fault="x")) is None
+
+
+def test_a_404_is_a_dead_token_only_of_the_call_that_every_good_token_may_make() -> None:
+    check = Call(operation="account/list", method="GET", url="", step="look.token", write=False)
+    hold = BROKER.nothing_done(check, Reply(status=404))
+
+    assert hold is not None and hold.renew and not hold.whole_login
+    assert BROKER.nothing_done(READ, Reply(status=404)) is None
+    assert BROKER.nothing_done(check, Reply(status=401, text="Access is denied")) is None
 
 
 def test_a_hold_that_reaches_a_plan_all_the_same_is_a_retry() -> None:

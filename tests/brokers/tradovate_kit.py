@@ -125,7 +125,7 @@ class Desk:
         self.orders, self.fills, self.commands = dict(orders), fills or {}, commands or []
         self.account_id = account_id
         self.cancels: dict[int, Callable[[], Reply]] = {}
-        self.tables: dict[str, Any] = {}
+        self.tables: dict[str, Any] = {"account/list": [{"id": account_id}]}
         self.cancelled: list[int] = []
 
     def __call__(self, call: Call) -> Reply:

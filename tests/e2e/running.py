@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -25,17 +24,9 @@ from bridge.settings import read_settings
 from tests.conftest import GIVEN_REDIS
 from tests.e2e.cells import BROKER_ACCOUNTS, write
 from tests.rig import wait_for
+from tests.serving import free_port
 
 SECRET = "an-end-to-end-secret-0123456789"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Running:
@@ -43,7 +34,7 @@ class Running:
 
     def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        port, sandbox_port = free_ports(2)
+        port, sandbox_port = free_port(), free_port()
         self.url, self.sandbox = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
         self.environ |= {"BRIDGE_SECRET": SECRET, "BRIDGE_BIND": f"127.0.0.1:{port}",
@@ -67,14 +58,15 @@ class Running:
         return (self.folder / "log").read_text()
 
     def stop(self) -> None:
-        """Ctrl-C; fails when it takes more than five seconds."""
+        """Ctrl-C; fails when it does not end."""
         if hasattr(self, "ledger"):
             self.ledger.close()
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(5)
+            self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
             raise
         finally:
             self.log.close()

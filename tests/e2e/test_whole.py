@@ -176,8 +176,7 @@ def _sent(bridge: Running) -> str | None:
         return None
 
 
-def test_ctrl_c_stops_everything_within_five_seconds_and_the_next_start_goes_on(
-        tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_ctrl_c_stops_everything_and_the_next_start_goes_on(tmp_path_factory: pytest.TempPathFactory) -> None:
     from tests.e2e.running import running
 
     folder = tmp_path_factory.mktemp("again")

@@ -52,8 +52,8 @@ MUTATIONS = (
              "            if not isinstance(asked, Call) or asked.digest() != last.digest:\n",
              "            if not isinstance(asked, Call):\n", "another account", "doubled"),
     Mutation("completion of half-written alerts", "bridge/ledger/intake.py",
-             '        if found.get("half"):\n            asked_at = monotonic()\n',
-             "        if False:\n            asked_at = monotonic()\n", "half-written", "lost"),
+             "        check_alert(alert, found)\n        try:\n            rest",
+             "        return\n        try:\n            rest", "half-written", "lost"),
     Mutation("expiry at the last moment", "bridge/lua/submit.lua",
              "if ARGV[9] == '1' then\n", "if false then\n", "late ledger", "stale"),
 )
