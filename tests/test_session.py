@@ -464,8 +464,8 @@ class GivenToken(ToyBroker):
         return Token(value="given", expires_at=now + self.ends_in)
 
 
-def told(broker: Broker, ledger: Ledger, times: int = 3) -> list[str]:
-    account = toy_account("http://127.0.0.1:1")
+def told(broker: Broker, ledger: Ledger, times: int = 3, **account_fields: Any) -> list[str]:
+    account = toy_account("http://127.0.0.1:1", **account_fields)
     with structlog.testing.capture_logs() as logs:
         for _ in range(times):
             Login(broker, account, ledger, SECRET).announce(account)
@@ -488,6 +488,7 @@ def test_no_end_is_told_that_is_far_or_that_needs_nobody(ledger: Ledger) -> None
         person_renews = True
 
     assert told(far, ledger) == [] and told(ToyBroker(), ledger) == [] and told(LogsInByItself(), ledger) == []
+    assert told(GivenToken(), ledger, environment="sandbox") == []
 
 
 # -- warm connections --------------------------------------------------------------------------------------------------
