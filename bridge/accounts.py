@@ -19,10 +19,13 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from bridge.broker import Broker
 from bridge.brokers import BROKERS
-from bridge.contracts import DEFAULT_ROLL_DAYS
 from bridge.errors import Fault, FileFaults
+from bridge.futures import DEFAULT_ROLL, FUTURES, Futures, Roll
+from bridge.guards import GuardsSchema, guards_from
+from bridge.products import read_products, read_roll
 from bridge.schemas import Step, Where, names_of, schema_faults, unknown_name
 from bridge.secret_refs import Unset, is_reference, resolve
+from bridge.sizing import symbol_fault
 from bridge.work import Account, Budget, Credentials
 from bridge.yamlfile import Document, read_yaml_file
 
@@ -54,19 +57,16 @@ class _BudgetSchema(Schema):
     burst = fields.Integer(strict=True, validate=validate.Range(min=1, error="expected a whole number above zero"))
 
 
-class _RollSchema(Schema):
-    days_before_expiry = fields.Integer(strict=True, required=True, validate=validate.Range(
-        min=0, max=60, error="expected a whole number of days from 0 to 60"))
-
-
-class _CommonSchema(Schema):
+class CommonSchema(Schema):
     broker = fields.String(required=True)
     environment = fields.String()
     base_url = fields.String()
     ws_url = fields.String()
     budget = fields.Nested(_BudgetSchema)
     dry_run = fields.Boolean(load_default=False, truthy={True}, falsy={False})
-    roll = fields.Nested(_RollSchema)
+    roll = fields.Raw()
+    products = fields.Raw()
+    guards = fields.Nested(GuardsSchema)
     credentials = fields.Dict(keys=fields.String(), load_default=dict)
 
 
@@ -88,11 +88,15 @@ def load_accounts(path: Path, environ: Mapping[str, str], *, sandbox: str = "", 
     if not isinstance(found, dict) or not isinstance(found.get("accounts"), dict) or not found["accounts"]:
         return Accounts(faults=(document.fault(("accounts",), "expected `accounts:` with at least one account by name "
                                                               "below it"),))
-    faults = [document.fault((name,), unknown_name(name, ["accounts"])) for name in found if name != "accounts"]
+    known = ("accounts", "products")
+    faults = [document.fault((name,), unknown_name(name, known)) for name in found if name not in known]
+    futures, wrong = read_products(found.get("products", {}), FUTURES)
+    faults += [document.fault(("products", *path), message) for path, message in wrong]
     accounts: dict[str, Account] = {}
     broken: set[str] = set()
     for name, given in found["accounts"].items():
-        one = _OneAccount(document, name, given, environ, brokers, sandbox, sandbox_default, lenient)
+        one = _OneAccount(document, name, given, environ, brokers, None if wrong else futures, sandbox, sandbox_default,
+                          lenient)
         account = one.load()
         if account is not None:
             accounts[name] = account
@@ -110,12 +114,13 @@ def load_accounts(path: Path, environ: Mapping[str, str], *, sandbox: str = "", 
 
 
 class _OneAccount:
-    """Loads one account, collecting all that is wrong with it."""
+    """Loads one account, collecting all that is wrong with it. `futures` is None where the file's own products are faulty:
+    what an order of theirs is worth is uncertain."""
 
-    def __init__(self, document: Document, name: str, given: Any, environ: Mapping[str, str],
-                 brokers: Mapping[str, Broker], sandbox: str, sandbox_default: str, lenient: bool) -> None:
+    def __init__(self, document: Document, name: str, given: Any, environ: Mapping[str, str], brokers: Mapping[str, Broker],
+                 futures: Futures | None, sandbox: str, sandbox_default: str, lenient: bool) -> None:
         self.document, self.name, self.given, self.environ = document, name, given, environ
-        self.brokers, self.lenient = brokers, lenient
+        self.brokers, self.futures, self.lenient = brokers, futures, lenient
         self.sandbox, self.sandbox_default = sandbox, sandbox_default
         self.faults: list[Fault] = []
         self._refused: set[Where] = set()
@@ -139,12 +144,17 @@ class _OneAccount:
         at_sandbox = bool(self.sandbox) or environment == "sandbox"
         rest_url, ws_url = self._addresses(broker, common, own, environment)
         credentials = self._credentials(broker, common.get("credentials", {}), at_sandbox)
+        futures, roll = self._futures(broker, common)
+        guards = guards_from(common.get("guards", {}))
+        for place, symbol in enumerate(guards.symbols if broker.symbol_form() != "none" else ()):
+            if wrong := symbol_fault(symbol, futures):
+                self.fault(("guards", "symbols", place), wrong)
         if self.faults:
             return None
         account = Account(
             name=self.name, broker=broker.name, environment="sandbox" if self.sandbox else environment,
             rest_url=rest_url, ws_url=ws_url, credentials=Credentials(credentials),
-            roll_days=common.get("roll", {}).get("days_before_expiry", DEFAULT_ROLL_DAYS),
+            futures=futures, roll=roll, guards=guards,
             budget=_budget(broker, common.get("budget"), at_sandbox or _is_loopback_url(rest_url)),
             dry_run=common["dry_run"],
             real_money=not at_sandbox and broker.moves_real_money(environment, str(own.get("account", ""))),
@@ -169,7 +179,7 @@ class _OneAccount:
 
     def _fields(self, broker: Broker) -> tuple[dict[str, Any], dict[str, Any]]:
         """The common fields and the broker's own, as far as they are sound."""
-        common_schema, own_schema = _CommonSchema(unknown=EXCLUDE), broker.account_schema(unknown=EXCLUDE)
+        common_schema, own_schema = CommonSchema(unknown=EXCLUDE), broker.account_schema(unknown=EXCLUDE)
         common_names, own_names = names_of(common_schema), names_of(own_schema)
         for name in self.given:
             if name not in common_names and name not in own_names:
@@ -223,6 +233,23 @@ class _OneAccount:
                                          f"({broker.name} knows no other)")
             return broker.default_environment
         return environment
+
+    def _futures(self, broker: Broker, common: Mapping[str, Any]) -> tuple[Futures, Roll]:
+        """The account's table of products, and when it rolls."""
+        trades_futures = broker.symbol_form() != "none"
+        if "products" in common and not trades_futures:
+            self.fault(("products",), f"are futures, and {broker.name} takes none of the table's: there the instrument "
+                                      "itself says what it is")
+            return FUTURES, DEFAULT_ROLL
+        if trades_futures and self.futures is None:
+            self.fault((), "is left out: `products` at the top of the file has faults, and its orders depend on it")
+        futures, wrong = read_products(common.get("products", {}), self.futures or FUTURES)
+        for path, message in wrong:
+            self.fault(("products", *path), message)
+        roll, wrong = read_roll(common.get("roll", broker.default_roll), futures, broker.name, broker.front_until_days)
+        for path, message in wrong:
+            self.fault(("roll", *path), message)
+        return futures, roll
 
     # -- addresses -----------------------------------------------------------------------------------------------
 

@@ -144,7 +144,8 @@ class Sender:
         told = False
         while True:
             if call.write and (late := self._put_on_record(own, run, call, work)):
-                return late
+                run.evidence += [call_record(call, epoch_ms()), reply_record(call, late, epoch_ms())]
+                return late  # on record too: what the plan does next can only be played back with it
             left_before = run.write_left
             answer = self._session.send(call, self._last_look(own, run, call),
                                         first=call.undoes or run.stored.order.is_exit)

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Final
 from marshmallow import Schema
 
 from bridge.call import Call, Hold, LogIn, LookUp, Plan, Reply, Token
+from bridge.instruments import Market
 from bridge.numbers import EXACT
-from bridge.order import TYPES, Product
+from bridge.order import TYPES, Order, Product
 from bridge.work import Account, Budget, Work
 
 
@@ -39,14 +40,30 @@ class Capabilities:
     """What a broker can do, as data.
 
     `kinds` maps each kind that can be asked for to "native" or "composed"; `instead` says for every other kind why not
-    and what would do. `types` are entry types, `leg_types` those of stop_loss, take_profit, other and brackets.
+    and what would do. `to_know` says of a kind what a trader has to know before it is sent. `doubtful_types` are entry
+    types that the broker may refuse, with why and what would do. `types` are entry types, `leg_types` those of stop_loss,
+    take_profit, other and brackets.
     """
 
     kinds: Mapping[str, str]
     instead: Mapping[str, str] = field(default_factory=dict)
+    to_know: Mapping[str, str] = field(default_factory=dict)
+    doubtful_types: Mapping[str, str] = field(default_factory=dict)
     types: frozenset[str] = frozenset()
     leg_types: frozenset[str] = frozenset()
     times_in_force: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starter:
+    """What `bridge new` begins a template with: a symbol as charts write it, a price and its tick, the options of each
+    kind ("" for the kinds that are not named), and whether exits can be given (`own_exits`) or an option owns them."""
+
+    ticker: str = "ES1!"
+    price: str = "5300.25"
+    tick: str = "0.25"
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    own_exits: bool = True
 
 
 class Broker(ABC):
@@ -54,6 +71,8 @@ class Broker(ABC):
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    currency: ClassVar[str] = "USD"
+    """What its prices are in."""
     environments: ClassVar[Mapping[str, tuple[str, str]]]
     """Environment → (REST base, WebSocket base): scheme and host, no path, no trailing slash."""
     default_environment: ClassVar[str]
@@ -73,6 +92,15 @@ class Broker(ABC):
     """How many of `log_in_operations` leave in any hour, whatever comes of them; None: as many as it takes."""
     log_in_operations: ClassVar[frozenset[str]] = frozenset()
     """The calls of a log-in that a broker counts, and locks the user for when there are too many."""
+    front_until_days: ClassVar[int | None] = None
+    """How many days before its last day a contract stops to be the front month in this broker's own words (`roll: broker`);
+    None: the broker does not say."""
+    default_roll: ClassVar[Mapping[str, Any] | None] = None
+    """What `roll:` is for accounts that do not say it, where the common default does not suit."""
+    lists_instruments: ClassVar[bool] = False
+    """Whether it trades by the numbers of an instrument master, in which `identify` looks symbols up."""
+    starter: ClassVar[Starter] = Starter()
+    """What a new template for it begins with."""
     options_schema: ClassVar[type[Schema]]
     """An order's `options`, in the broker's own names."""
 
@@ -109,6 +137,22 @@ class Broker(ABC):
 
     def product_of(self, symbol: str) -> Product | None:
         """What the broker itself knows of a symbol; None: ask the product table."""
+        return None
+
+    def master_url(self, account: Account) -> str | None:
+        """Where the broker's instrument master is had (a ZIP, without a log-in); None where there is none."""
+        return None
+
+    def identify(self, symbol: str, options: Mapping[str, Any], account: Account,
+                 market: Market) -> tuple[Mapping[str, Any], Product]:
+        """The options with the instrument that a symbol means now, and what is known of it; where `lists_instruments`.
+
+        What is added is stored with the order: no later master changes it. Raises NoInstrument in words, MasterAwaited.
+        """
+        return options, Product()
+
+    def point_value_of(self, order: Order, account: Account) -> Decimal | None:
+        """What one point in one of what is ordered is worth in `currency`, where no table of products knows it."""
         return None
 
     def counter_name(self, account: Account) -> str | None:

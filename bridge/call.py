@@ -160,7 +160,7 @@ class Accepted:
     """The broker took it (or there was nothing to do, and `reason` says so).
 
     `targets` is what was learnt of other orders of ours on the way (a cancel's), by their order id. `alarm` is set when
-    it stands but a person has to look.
+    it stands but a person has to look. `found_nothing`: of a cancel or close, that there was nothing to cancel or close.
     """
 
     broker_ids: Mapping[str, str] = field(default_factory=dict)
@@ -169,6 +169,7 @@ class Accepted:
     reason: str = ""
     targets: Mapping[str, Seen] = field(default_factory=dict)
     alarm: str = ""
+    found_nothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

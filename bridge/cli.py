@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,21 +131,27 @@ def sandbox(ready_fd: int | None) -> None:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @SANDBOX
 @AS_JSON
-def check(paths: tuple[Path, ...], sandbox: bool, as_json: bool) -> None:
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
+              help="text; json (as --json); github: notes beside the lines of a pull request.")
+def check(paths: tuple[Path, ...], sandbox: bool, as_json: bool, form: str) -> None:
     """Check templates and accounts: every fault as file:line:col: message.
 
     PATH is a template, a folder of templates or an accounts file; without one, BRIDGE_TEMPLATES and BRIDGE_ACCOUNTS
     are checked. A template's own tests are run too. Exit code 1 when anything is wrong.
+
+    What is legal and dangerous is a warning with a [name], and no fault; a template says `allow: [name]` where it is
+    meant.
 
     \b
     Examples:
         bridge check
         bridge check templates/es_breakout.yaml
         bridge check accounts.yaml
+        bridge check --format github          in a CI job
     """
     from bridge.checking import check_paths
     ctx = click.get_current_context()
-    ctx.exit(check_paths(os.environ, paths, sandbox=sandbox, as_json=as_json))
+    ctx.exit(check_paths(os.environ, paths, sandbox=sandbox, form="json" if as_json else form))
 
 
 @main.command()
@@ -202,21 +208,96 @@ def render(template: str, alert_file: str, now: str | None, as_json: bool) -> No
 
 @main.command()
 @click.argument("template")
+@ALERT
+@click.option("--now", metavar="TIME", help="Pretend that it is this time, like 2026-11-20T15:30:01Z. Default: now.")
 @AS_JSON
-def message(template: str, as_json: bool) -> None:
-    """What to paste into TradingView's alert message for a template.
+def explain(template: str, alert_file: str, now: str | None, as_json: bool) -> None:
+    """What an alert would do, in plain words. Nothing is sent.
+
+    At which account, and whether real money can move there; which orders at which prices, and what rests when they fill;
+    what would be lost at the stop; how long it is good; or why nothing would be ordered. `bridge render` shows the exact
+    calls. Exit code 1 when the alert is at fault.
 
     \b
     Example:
-        bridge message es_breakout
+        bridge explain es_breakout --alert alert.json --now 2026-11-20T15:30:01Z
     """
-    from bridge.load import load_named, settings_of
-    from bridge.show import print_json
-    text = load_named(settings_of(os.environ), os.environ, template)[0].message()
+    from bridge.explain import lines_of
+    from bridge.preview import explain_alert
+    from bridge.show import print_json, print_line
+    said = explain_alert(os.environ, template, _read_input(alert_file), now)
     if as_json:
-        print_json({"template": template, "message": text})
+        print_json(said)
     else:
-        click.echo(text)
+        for line in lines_of(said):
+            print_line(line)
+    if said["state"] == "invalid":
+        click.get_current_context().exit(EXIT_INPUT)
+
+
+@main.command()
+@click.argument("template")
+@click.option("--strategy", "form", flag_value="strategy", help="For the alerts of a strategy: order fills.")
+@click.option("--indicator", "form", flag_value="indicator", help="For the alerts of an indicator, a line or a price.")
+@click.option("--pine", "form", flag_value="pine", help="Pine code, for a script that calls alert() itself.")
+@click.option("--pairs", is_flag=True, help="key=value; pairs in place of JSON.")
+@AS_JSON
+def message(template: str, form: str | None, pairs: bool, as_json: bool) -> None:
+    """What to paste into TradingView's alert message for a template.
+
+    Without an option: for a strategy where the template's fields are those of one, else for an indicator. What there is
+    to know about it goes to standard error.
+
+    \b
+    Examples:
+        bridge message es_breakout
+        bridge message es_breakout --indicator
+        bridge message es_breakout --pine
+    """
+    from bridge.preparing import print_message
+    print_message(os.environ, template, form or "", pairs=pairs, as_json=as_json)
+
+
+@main.command()
+@click.argument("name", required=False, default="")
+@click.option("--account", default="", help="The account of accounts.yaml that trades.")
+@click.option("--kind", default="", help="plain, cover, oco, oso, cancel or close.")
+@click.option("--form", default="", help="indicator, strategy or text: what the alerts are like.")
+@click.option("--stdout", "to_stdout", is_flag=True, help="Print the template, write nothing.")
+@AS_JSON
+def new(name: str, account: str, kind: str, form: str, to_stdout: bool, as_json: bool) -> None:
+    """Write a new template, with its own tests. What is not given is asked.
+
+    The file goes to BRIDGE_TEMPLATES and passes `bridge check`; one that is there is never overwritten.
+
+    \b
+    Examples:
+        bridge new
+        bridge new es_reversal --account tradovate-demo --kind oso --form strategy
+    """
+    from bridge.new import Given, write_new
+    if to_stdout and not name:
+        name = "new"
+    write_new(os.environ, Given(name=name, account=account, kind=kind, form=form), _ask, to_stdout=to_stdout,
+              as_json=as_json)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["template", "accounts"]))
+@click.option("--json", "as_json", is_flag=True, help="For symmetry: the output is always JSON.")
+def schema(what: str, as_json: bool) -> None:
+    """The JSON Schema of templates or of accounts.yaml, for editors that complete and underline.
+
+    What is shipped in templates/.schema is this; the first line of a template points at it:
+    # yaml-language-server: $schema=.schema/template.json
+
+    \b
+    Example:
+        bridge schema template > templates/.schema/template.json
+    """
+    from bridge.preparing import print_schema
+    del as_json
+    print_schema(what)
 
 
 @main.command()
@@ -241,6 +322,51 @@ def send(template: str, alert_file: str, as_json: bool) -> None:
     print_json(answer)
     if status >= 400:
         click.get_current_context().exit(EXIT_SERVICE if status >= 500 else EXIT_INPUT)
+
+
+@main.command()
+@click.argument("alert_ids", nargs=-1, metavar="[ALERT_ID...]")
+@click.option("--csv", "log", metavar="FILE|-", help="An alert log as TradingView exports it. Needs --template.")
+@click.option("--template", metavar="NAME", default="",
+              help="Judge by this template in place of an alert's own; without ids and --csv: only its alerts.")
+@click.option("--since", metavar="TIME", help="Not before this time, like 2026-11-20 or 2026-11-20T15:30:00Z.")
+@click.option("--until", metavar="TIME", help="Not after this time.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most this many, the newest.")
+@click.option("--all", "everything", is_flag=True, help="All alerts on record.")
+@click.option("--now", metavar="TIME", help="Judge as if it were this time. Default: when each alert came.")
+@SANDBOX
+@click.option("--send", "for_real", is_flag=True, help="Send them for real, through the running receiver. Asks first.")
+@click.option("--yes", is_flag=True, help="With --send: do not ask.")
+@AS_JSON
+def replay(alert_ids: tuple[str, ...], log: str | None, template: str, since: str | None, until: str | None,
+           limit: int | None, everything: bool, now: str | None, sandbox: bool, for_real: bool, yes: bool,
+           as_json: bool) -> None:
+    """Alerts on record, or of TradingView's exported log, through today's templates. Nothing is sent without --send.
+
+    Shows what each alert makes now, and for alerts on record how that differs from what was sent then, request by
+    request. Exit code 1 when a row, a template or an alert is at fault.
+
+    \b
+    Examples:
+        bridge replay a3f2a9c0d1e4b5a6978c0
+        bridge replay --since 2026-11-16 --template es_breakout
+        bridge replay --csv TradingView_Alerts_Log.csv --template es_breakout
+        bridge replay a3f2a9c0d1e4b5a6978c0 --send       again, for real, if it is not too old
+    """
+    from bridge.replay import Selection
+    from bridge.replaying import replay_dry, replay_for_real
+    if log is not None and alert_ids:
+        raise click.UsageError("either alert ids or --csv")
+    if not (alert_ids or log is not None or everything or since or until or limit):
+        raise click.UsageError("which alerts? ALERT_ID…, --csv FILE, or --since, --until, --limit, --all")
+    if for_real and now is not None:
+        raise click.UsageError("--send goes by the present time: without --now")
+    if for_real and not yes and not sys.stdin.isatty():
+        raise click.UsageError("--send asks before it sends, and there is no terminal to ask at: add --yes")
+    chosen = Selection(ids=alert_ids, csv=None if log is None else _read_input(log), file=log or "", template=template,
+                       since=since, until=until, limit=limit, now=now, sandbox=sandbox)
+    run = replay_for_real if for_real else replay_dry
+    click.get_current_context().exit(run(os.environ, chosen, as_json=as_json, ask=not yes))
 
 
 # -- what happened ---------------------------------------------------------------------------------------------------
@@ -392,6 +518,12 @@ def _ledger() -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+def _ask(question: str, choices: Sequence[str], default: str) -> str:
+    """A person's answer; questions go to standard error, so that what is printed can be piped."""
+    kind = click.Choice(list(choices)) if choices else click.STRING
+    return str(click.prompt(question, default=default, type=kind, err=True))
 
 
 def _read_input(file: str) -> bytes:

@@ -7,7 +7,8 @@
     │   └── FileFaults        a template or accounts file is wrong: all its faults together
     ├── SettingsError         the operator acts: a BRIDGE_* setting is wrong
     └── ServiceError          something outside is away: try again later         HTTP 503
-        └── LedgerAway        Redis cannot be reached, or cannot write
+        ├── LedgerAway        Redis cannot be reached, or cannot write
+        └── MasterAwaited     a broker's list of instruments is just being loaded
 
 Each says what was wrong, where and what was expected. None carries a secret.
 """
@@ -25,11 +26,12 @@ class Fault:
     """One thing that is wrong with an input.
 
     `field` is a dotted path (`order.stop_loss.ticks`) or an alert's field name; `line` and `column` count from 1 and
-    are 0 where the input is not a file.
+    are 0 where the input is not a file. `name` is a warning's.
     """
 
     message: str
     field: str = ""
+    name: str = ""
     file: str = ""
     line: int = 0
     column: int = 0
@@ -41,7 +43,7 @@ class Fault:
     def to_json(self) -> dict[str, str | int]:
         """The parts that are known, for problem details and `--json`."""
         known: dict[str, str | int] = {"message": self.message}
-        for name in ("field", "file", "line", "column"):
+        for name in ("name", "field", "file", "line", "column"):
             if value := getattr(self, name):
                 known[name] = value
         return known
@@ -93,6 +95,10 @@ class ServiceError(BridgeError):
 
 class LedgerAway(ServiceError):
     """Redis cannot be reached or cannot write: nothing was accepted, asking again is safe."""
+
+
+class MasterAwaited(ServiceError):
+    """A broker's instrument master is being loaded, so a symbol can't be looked up yet: asking again soon will do."""
 
 
 class DamagedRecord(BridgeError):

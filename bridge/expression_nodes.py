@@ -21,7 +21,7 @@ MAX_RESULT = 4096
 _MAX_DEPTH = 60
 
 _NO_RAW: Mapping[str, Any] = MappingProxyType({})
-_FIELD_KINDS = {"text": "text", "side": "text", "integer": "number", "number": "number", "time": "time",
+_FIELD_KINDS = {"text": "text", "word": "text", "side": "text", "integer": "number", "number": "number", "time": "time",
                 "bool": "truth"}
 
 _Run = Callable[[Context], Any]

@@ -113,7 +113,8 @@ def _parse(source: str) -> list[nodes.Expr]:
         _check_tokens(source)
         tree = _ENVIRONMENT.parse(source)
     except jinja2.TemplateSyntaxError as error:
-        raise ExpressionError(f"is no expression: {error.message}") from None
+        message = "the closing }} is missing" if "end of template" in str(error.message) else error.message
+        raise ExpressionError(f"is no expression: {message}") from None
     except RecursionError:
         raise ExpressionError("the expression is nested too deep") from None
     outputs = [node for node in tree.body if isinstance(node, nodes.Output)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, DecimalException, localcontext
-from typing import Any
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal, DecimalException, localcontext
+from typing import Any, NoReturn
 
+from bridge.instruments import UNKNOWN_MARKET, Market
 from bridge.numbers import EXACT, read_number
 from bridge.order import SIDES, opposite
 from bridge.values import read_side
@@ -23,10 +24,12 @@ class ExpressionError(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What an expression is evaluated with. `alert` holds the declared fields and `raw`; `contract` gives the broker's
-    name of a chart's symbol, by the account's roll rule on the day of the alert (ValueError in words)."""
+    name of a chart's symbol, by the account's roll rule on the day of the alert (ValueError in words). `market` is what is
+    known of the account's instruments."""
 
     alert: Mapping[str, Any]
     contract: Callable[[str], str]
+    market: Market = UNKNOWN_MARKET
 
 
 def kind_of(value: Any) -> str:
@@ -50,13 +53,14 @@ def is_kind(value: Any, kind: str) -> bool:
 
 
 def bounded(operation: Callable[[Decimal, Decimal], Decimal], one: Decimal, other: Decimal) -> Decimal:
-    """The result of an operation on numbers: below 10^30, to at most 30 decimals. Raises ExpressionError."""
+    """The result of an operation on numbers: below 10^30, to at most 30 decimals, never -0. Raises ExpressionError."""
     try:
         with localcontext(EXACT):
             found = operation(one, other)
             if found.is_finite() and found.adjusted() < _LARGEST:
                 exponent = found.as_tuple().exponent
-                return found if isinstance(exponent, int) and exponent >= -30 else found.quantize(_FINEST)
+                settled = found if isinstance(exponent, int) and exponent >= -30 else found.quantize(_FINEST)
+                return settled or settled.copy_abs()  # there is no -0
     except DecimalException:
         pass
     raise ExpressionError("comes to a number too large")
@@ -89,8 +93,12 @@ def _contract(context: Context, symbol: str) -> str:
         raise ExpressionError(str(error)) from None
 
 
-def _tick(_: Context, value: Decimal, size: Decimal) -> Decimal:
-    return bounded(lambda one, step: (one / step).to_integral_value(ROUND_HALF_UP) * step, value, size)
+_WAYS = {"nearest": ROUND_HALF_UP, "down": ROUND_FLOOR, "up": ROUND_CEILING, "buy": ROUND_FLOOR, "sell": ROUND_CEILING}
+"""Which way `tick` rounds; for a side so that a limit of that side is never worse: a buy is never dearer."""
+
+
+def _tick(_: Context, value: Decimal, size: Decimal, way: str = "nearest") -> Decimal:
+    return bounded(lambda one, step: (one / step).to_integral_value(_WAYS[way]) * step, value, size)
 
 
 def _round_down(_: Context, value: Decimal, step: Decimal) -> Decimal:
@@ -133,6 +141,10 @@ def _number(_: Context, value: Any) -> Decimal:
         raise ExpressionError(str(error)) from None
 
 
+def _refuse(_: Context, reason: str) -> NoReturn:
+    raise ExpressionError(reason)
+
+
 def _int(_: Context, value: Decimal) -> Decimal:
     return bounded(lambda one, _: one.to_integral_value(ROUND_DOWN), value, value)
 
@@ -152,6 +164,15 @@ def _positive(number: int, value: Any) -> None:
     if not isinstance(value, Decimal) or value <= 0:
         shown = plain_text(value) if value is not None else "none"
         raise ExpressionError(f"the step of `tick` or `round_down` is {shown[:40]}; expected a number above zero")
+
+
+def _tick_arguments(number: int, value: Any) -> None:
+    if number == 0:
+        _positive(number, value)
+    elif not isinstance(value, str) or value not in _WAYS:
+        shown = plain_text(value) if value is not None else "none"
+        raise ExpressionError(f"`tick` rounds nearest, down or up, or as is never worse for a side, buy or sell; not "
+                              f"{shown[:40]!r}")
 
 
 def _places(number: int, value: Any) -> None:
@@ -187,8 +208,8 @@ class Filter:
 
 FILTERS: Mapping[str, Filter] = {
     "contract": Filter(run=_contract, takes="text", gives="text", pure=False),
-    "tick": Filter(run=_tick, takes="number", gives="number", least=1, most=1, usage="the tick's size",
-                   check=_positive),
+    "tick": Filter(run=_tick, takes="number", gives="number", least=1, most=2, check=_tick_arguments,
+                   usage="the tick's size and, if you like, which way to round: 'down', 'up', 'nearest', 'buy' or 'sell'"),
     "round_down": Filter(run=_round_down, takes="number", gives="number", least=1, most=1, usage="one step",
                          check=_positive),
     "side": Filter(run=_side, takes="any", gives="text"),
@@ -205,4 +226,5 @@ FILTERS: Mapping[str, Filter] = {
     "int": Filter(run=_int, takes="number", gives="number"),
     "round": Filter(run=_round, takes="number", gives="number", most=1, usage="a number of decimals", check=_places),
     "number": Filter(run=_number, takes="any", gives="number"),
+    "refuse": Filter(run=_refuse, takes="text", gives="any", pure=False),
 }

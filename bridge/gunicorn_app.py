@@ -176,14 +176,18 @@ def _filled(message: str, args: tuple[Any, ...]) -> str:
 
 
 class Server(BaseApplication):
-    """The receiver under gunicorn. `run` blocks until SIGTERM or SIGINT."""
+    """The receiver under gunicorn. `run` blocks until SIGTERM or SIGINT.
+
+    `begin` is called in each process before it takes its first request, `end` once when all is over.
+    """
 
     def __init__(self, settings: Settings, receiver: Receiver, ready_fd: int | None = None,
-                 after_fork: Callable[[], None] = lambda: None) -> None:
+                 after_fork: Callable[[], None] = lambda: None, begin: Callable[[], None] = lambda: None,
+                 end: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
         self.receiver = receiver
         self.ready_fd = ready_fd
-        self.after_fork = after_fork
+        self.after_fork, self.begin, self.end = after_fork, begin, end
         super().__init__()
 
     def load_config(self) -> None:
@@ -211,6 +215,7 @@ class Server(BaseApplication):
         self.after_fork()
 
     def _ready(self, _worker: Any) -> None:
+        self.begin()
         say_ready(self.ready_fd)
         self.ready_fd = None
 
@@ -218,5 +223,6 @@ class Server(BaseApplication):
         forget_process(worker.pid)
 
     def _exit(self, _arbiter: Any) -> None:
+        self.end()
         if folder := os.environ.get(METRICS_FOLDER):
             shutil.rmtree(folder, ignore_errors=True)

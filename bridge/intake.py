@@ -9,19 +9,22 @@ from typing import Any
 from bridge.alert import Body, fingerprint
 from bridge.errors import InputError
 from bridge.filters import plain_text
+from bridge.instruments import NO_MASTERS, Masters
+from bridge.masking import MASK, is_secret, masked
 from bridge.record import Delivery, NewOrder, alert_id, order_id
 from bridge.template import Rendered, RenderedOrder, Template
 
 _BY_ID, _BY_BODY, _BY_DELIVERY = "id:", "body:", "nonce:"
 
 
-def decide(template: Template, body: Body, raw: bytes, *, home: str, nonce: str, now: datetime) -> Delivery:
+def decide(template: Template, body: Body, raw: bytes, *, home: str, nonce: str, now: datetime,
+           masters: Masters = NO_MASTERS) -> Delivery:
     """What an alert comes to. Raises BodyError or AlertError, with every fault, when it can make no order.
 
-    `now` is the moment of receipt; `nonce` is new with each HTTP request.
+    `now` is the moment of receipt, `masters` what brokers' instrument masters say at it; `nonce` is new with each HTTP request.
     """
     fields = template.read(body)
-    rendered = template.render(fields, body, received_at=now)
+    rendered = template.render(fields, body, received_at=now, masters=masters)
     print_of_body = fingerprint(raw)
     key = _key(template, rendered.key, print_of_body, nonce)
     received_ms = int(now.timestamp() * 1000)
@@ -30,8 +33,8 @@ def decide(template: Template, body: Body, raw: bytes, *, home: str, nonce: str,
     orders = tuple(_orders(template, rendered.orders, alert, age_ms))
     state, reason = _state(rendered, orders)
     return Delivery(template=template.name, home=home, id=alert, key=key, dedupe_ms=template.dedupe_window_ms,
-                    nonce=nonce, fingerprint=print_of_body, age_ms=age_ms, body=body.text, state=state, reason=reason,
-                    fields=_as_json(fields), orders=orders)
+                    nonce=nonce, fingerprint=print_of_body, age_ms=age_ms, body=masked(body.text), state=state, reason=reason,
+                    fields=_as_json(template, fields), orders=orders)
 
 
 def invalid(template: str, home: str, raw: bytes, body: Body | None, *, nonce: str, now: datetime,
@@ -40,7 +43,7 @@ def invalid(template: str, home: str, raw: bytes, body: Body | None, *, nonce: s
     key = _BY_DELIVERY + nonce
     text = body.text if body is not None else raw.decode("utf-8", "backslashreplace")
     return Delivery(template=template, home=home, id=alert_id(template, key, int(now.timestamp() * 1000)), key=key,
-                    dedupe_ms=0, nonce=nonce, fingerprint=fingerprint(raw), age_ms=0, body=text, state="invalid",
+                    dedupe_ms=0, nonce=nonce, fingerprint=fingerprint(raw), age_ms=0, body=masked(text), state="invalid",
                     reason="; ".join(str(fault) for fault in error.faults))
 
 
@@ -69,12 +72,13 @@ def _orders(template: Template, rendered: Iterable[RenderedOrder], alert: str, a
     for each in rendered:
         order = order_id(alert, template.name, each.index, each.account)
         too_old = age_ms > each.max_age_ms
+        state = "expired" if too_old else "refused" if each.refused else "queued"
         yield NewOrder(
             id=order, index=each.index, account=each.account, broker=each.broker, order=each.order,
-            max_age_ms=each.max_age_ms, state="expired" if too_old else "queued",
-            reason=_too_old(age_ms, each.max_age_ms) if too_old else "",
+            max_age_ms=each.max_age_ms, state=state,
+            reason=_too_old(age_ms, each.max_age_ms) if too_old else each.refused,
             dry_run=template.dry_run or template.known_accounts[each.account].dry_run,
-            follows=last.get(each.account, ""))
+            follows=last.get(each.account, ""), limits=each.limits if state == "queued" else ())
         last[each.account] = order
 
 
@@ -100,5 +104,8 @@ def _state(rendered: Rendered, orders: tuple[NewOrder, ...]) -> tuple[str, str]:
     return "refused", "; ".join(dict.fromkeys(order.reason for order in orders))
 
 
-def _as_json(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: plain_text(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+def _as_json(template: Template, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as they are kept: without the keys of other services."""
+    secret = {name for name, each in template.fields.declared.items() if is_secret(name) or is_secret(str(each.path[-1]))}
+    return {name: MASK if name in secret and value is not None else plain_text(value) if isinstance(value, datetime) else value
+            for name, value in fields.items()}

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -39,6 +40,7 @@ from bridge.life import ENDED, GONE_ON, move
 from bridge.numbers import dump_json
 from bridge.playback import Attempt, Diverged, following, last_attempt, past_pauses, play_back
 from bridge.rehearse import rehearse
+from bridge.rolls import other_months
 from bridge.session import Held, Session
 from bridge.settings import Settings
 from bridge.views import call_record, reply_record
@@ -196,11 +198,14 @@ class Lane:
             outcome = drive()
         except NotYet as no:
             outcome = Retry(reason=no.reason, after_s=no.wait_s)
-        except TooOld:
-            self._expire(own, self._load(run.stored.id) or run.stored)
-            return None
-        except Covered:  # the ledger looks whether that leaves something without protection
-            self._settle(own, self._load(run.stored.id) or run.stored, "withdraw", _COVERED, ended=True)
+        except (TooOld, Covered) as why:
+            stored = self._load(run.stored.id) or run.stored
+            if stored.state in ENDED:  # by whoever took the lane over, or by a person
+                return None
+            if isinstance(why, TooOld):
+                self._expire(own, stored)
+            else:  # the ledger looks whether that leaves something without protection
+                self._settle(own, stored, "withdraw", _COVERED, ended=True)
             return None
         except (LaneLost, Stopping):
             if run.evidence:  # what a broker said is kept, whoever goes on with the order
@@ -279,6 +284,32 @@ class Lane:
             self._see_target(own, target, seen)
         if not order.is_exit:
             self._on_accepted(stored.id, _LOOK_UP_AFTER_MS / 1000)
+        elif outcome.found_nothing and order.symbol and not stored.withdrew:
+            self._look_at_other_months(own, stored, order.symbol)
+
+    def _look_at_other_months(self, own: Ownership, stored: Stored, symbol: str) -> None:
+        """An exit found nothing on its contract: tell a person of what is open in another month of the product."""
+        entered = self._ask(lambda: self._ledger.entered(self._account.name))
+        for month in other_months(symbol, entered, self._broker.symbol_form(), now().date()):
+            if left := self._left_on(own, stored, month):
+                reason = f"nothing was to {stored.order.kind} on {symbol}, but {left}: name {month} in a {stored.order.kind}"
+                self._log.error("told to a person", order=stored.id, reason=reason)
+                self._ask(partial(self._ledger.alarm, own.lease, stored.id, reason))
+
+    def _left_on(self, own: Ownership, stored: Stored, month: str) -> str:
+        """In words what an exit would have found on another contract; "" for nothing."""
+        standing = [each.id for each in self._ask(lambda: self._ledger.open_orders(self._account.name))
+                    if not each.order.is_exit and each.order.symbol and same_contract(each.order.symbol, month)]
+        if standing:
+            return f"{', '.join(standing)} of {month} may still stand"
+        if stored.order.kind != "close":
+            return ""
+        work = work_of(stored, self._account, stored.counter)
+        work = replace(work, order=replace(work.order, symbol=month), looked_at=now())
+        found = look_up(self._broker.look_up(work), self._session, lambda s: self._sender.sleep(own, s), first=True)
+        if found.sight is None:
+            return f"{month} was entered last, and whether it is open could not be seen ({found.words})"
+        return found.sight.reason if isinstance(found.sight, Absent) else ""
 
     def _see_target(self, own: Ownership, order: str, seen: Seen) -> None:
         """Put on record what a cancel or close learnt of another order of ours."""
@@ -439,8 +470,10 @@ class Lane:
                        records: list[str]) -> float | None:
         """Nothing of it is there: sent again while it is fresh, unless something of the order stands."""
         self._log.warning("proven absent", order=stored.id, reason=absent.reason)
-        if standing is not None and not standing.first:
-            return self._resume(own, stored, standing, None, records)
+        if standing is not None and standing.call is not None and not standing.first:
+            undone = Reply(status=None, fault=f"proven absent: {absent.reason}", not_executed=True)
+            absence = reply_record(standing.call, undone, epoch_ms(), held=True)  # playing back passes over this sending
+            return self._resume(own, stored, standing, None, [*records, absence])
         reason = f"{self._why(stored)}; {absent.reason}"
         if stored.expired and stored.state == "unknown":
             self._last_words[stored.id] = reason
@@ -512,7 +545,8 @@ class Lane:
                        submitted_at=_moment(given["submitted"]))
 
     def _targets(self, own: Ownership, stored: Stored) -> list[Stored]:
-        """Our older orders that a cancel or close concerns, newest first."""
+        """Our older orders that a cancel or close concerns, newest first; not one that was received after it, when it
+        reached its lane late."""
         order = stored.order
         def tell(damaged: str) -> None:
             reason = "its record is damaged: no cancel or close can look at it"
@@ -520,7 +554,7 @@ class Lane:
                 self._log.error("told to a person", order=damaged, reason=reason)
 
         found = [each for each in self._ask(lambda: self._ledger.open_orders(self._account.name, tell))
-                 if not each.order.is_exit and each.rank < stored.rank]
+                 if not each.order.is_exit and each.rank < stored.rank and each.received_ms <= stored.received_ms]
         if order.ref:
             return [each for each in found if each.order.ref == order.ref][:1]
         if order.symbol:

@@ -1,8 +1,9 @@
 """Legs: from what a template says of an exit (a price, points, ticks, percent) to the leg that goes to the broker.
 
 Distances count from the entry's price; of a market entry from the fill, where the broker can count so, and from
-`reference` otherwise. Worked-out prices are rounded to the tick toward the entry: a stop is never looser than asked,
-a target never further away. Prices that are given stay as they are.
+`reference` otherwise. A leg may offer several forms as expressions, of which one has a value. Worked-out prices are
+rounded to the tick so that neither is worse than asked: a stop toward the entry (never looser), a target away from it
+(its limit is never a worse price). Prices that are given stay as they are.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_UP, Decimal, localcontext
 from typing import Any, cast
 
 from bridge.numbers import EXACT
-from bridge.order import Leg, LegRole, Side, opposite
+from bridge.order import Leg, LegRole, Side, none_of, opposite
 
 DISTANCES = ("points", "ticks", "percent")
 EXIT_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -60,6 +61,12 @@ class Entry:
 def market_faults(kind: str, role: str, given: Mapping[str, Any], *, reference: bool, absolute: bool,
                   from_fill: bool) -> Iterator[tuple[str, str]]:
     """What a market entry cannot have of a leg, as (field below the leg, message). Known when a template loads."""
+    offered = [name for name in ("price", *DISTANCES) if name in given]
+    if role in EXIT_TYPES and len(offered) > 1:
+        for name in offered:
+            yield from market_faults(kind, role, {name: given[name]}, reference=reference, absolute=absolute,
+                                     from_fill=from_fill)
+        return
     form = next((name for name in DISTANCES if name in given), None)
     if role not in EXIT_TYPES:
         if not absolute:
@@ -86,6 +93,21 @@ def is_left_out(role: str, given: Mapping[str, Any]) -> bool:
     return bool(prices) and all(price is None for price in prices)
 
 
+def settled(role: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stop_loss or take_profit without the forms that came out as none. Raises LegFault where two have a value."""
+    if role not in EXIT_TYPES:
+        return given
+    forms = ("price", *DISTANCES)
+    valued = [name for name in forms if given.get(name) is not None]
+    if len(valued) > 1:
+        shown = " and ".join(f"{name} {given[name]}" for name in valued)
+        raise LegFault("", f"has {shown}: only one of price, points, ticks, percent can say where it lies")
+    several = sum(name in given for name in forms) > 1
+    is_stop_limit = given.get("type") == "stop_limit"
+    return {name: value for name, value in given.items()
+            if value is not None or not (name in forms and several or name == "stop_price" and not is_stop_limit)}
+
+
 def _prices_of(role: str) -> tuple[str, ...]:
     return ("price", "stop_price", *DISTANCES) if role in EXIT_TYPES else ("price", "stop_price")
 
@@ -106,9 +128,11 @@ def resolve_exit(role: str, given: Mapping[str, Any], entry: Entry) -> Leg:
     kind = given.get("type") or ("trailing_stop" if role == "stop_loss" and given.get("trail") is not None
                                  else EXIT_DEFAULTS[role])
     if kind not in EXIT_TYPES[role]:
-        raise LegFault("type", f"{kind!r} is none of {', '.join(EXIT_TYPES[role])}")
+        raise LegFault("type", none_of(kind, EXIT_TYPES[role]))
     if given.get("trail") is not None and kind != "trailing_stop":
         raise LegFault("trail", f"is for `type: trailing_stop`, not {kind}")
+    if "stop_price" in given and kind != "stop_limit":
+        raise LegFault("stop_price", f"is for `type: stop_limit`, not {kind}: there `price` is the trigger")
     if form == "price":
         at, offset = _from_price(role, given, entry)
     else:
@@ -157,7 +181,7 @@ def _from_price(role: str, given: Mapping[str, Any], entry: Entry) -> tuple[Deci
     if offset <= 0:
         word = "below" if sign < 0 else "above"
         raise LegFault("price", f"{price} must be {word} the reference {entry.reference}: the order is a {entry.side}")
-    return price, _round_offset(offset, entry.tick)
+    return price, _round_offset(role, offset, entry.tick)
 
 
 def _from_distance(role: str, form: str, value: Decimal, entry: Entry) -> tuple[Decimal, Decimal | None]:
@@ -166,11 +190,11 @@ def _from_distance(role: str, form: str, value: Decimal, entry: Entry) -> tuple[
         raise LegFault(form, f"{value} must be above zero: it is a distance")
     distance = _in_points(form, value, entry)
     if entry.type == "market" and entry.from_fill:
-        return distance, _round_offset(distance, entry.tick)
+        return distance, _round_offset(role, distance, entry.tick)
     if entry.base is None:
         raise LegFault(form, "has nothing to count from: the entry has no price and there is no `reference`")
     with localcontext(EXACT):
-        return _toward_entry(entry.base, distance * _sign(role, entry.side), entry.tick), None
+        return _on_tick(role, entry.base, distance * _sign(role, entry.side), entry.tick), None
 
 
 def _in_points(form: str, value: Decimal, entry: Entry) -> Decimal:
@@ -191,18 +215,21 @@ def _sign(role: str, side: str) -> int:
     return -1 if (side == "buy") == (role == "stop_loss") else 1
 
 
-def _toward_entry(base: Decimal, move: Decimal, tick: Decimal | None) -> Decimal:
+def _on_tick(role: str, base: Decimal, move: Decimal, tick: Decimal | None) -> Decimal:
+    """The price on the tick: a stop's the nearer to the entry, a target's the further from it."""
     at = base + move
     if tick is None:
         return _trimmed(at)
-    return (at / tick).to_integral_value(ROUND_CEILING if move < 0 else ROUND_FLOOR) * tick
+    upward = (move < 0) == (role == "stop_loss")
+    return (at / tick).to_integral_value(ROUND_CEILING if upward else ROUND_FLOOR) * tick
 
 
-def _round_offset(offset: Decimal, tick: Decimal | None) -> Decimal:
+def _round_offset(role: str, offset: Decimal, tick: Decimal | None) -> Decimal:
+    """The distance on the tick: a stop's no longer, a target's no shorter."""
     with localcontext(EXACT):
         if tick is None:
             return _trimmed(offset)
-        rounded = (offset / tick).to_integral_value(ROUND_DOWN) * tick
+        rounded = (offset / tick).to_integral_value(ROUND_DOWN if role == "stop_loss" else ROUND_UP) * tick
     if rounded <= 0:
         raise LegFault("", f"its distance {offset} is less than one tick of {tick}")
     return rounded
@@ -224,4 +251,5 @@ def _trail(given: Mapping[str, Any], at: Decimal, offset: Decimal | None, entry:
     if entry.base is None:
         raise LegFault("trail", "is missing: the entry has no price that the distance could be counted from")
     with localcontext(EXACT):
-        return abs(entry.base - at)
+        distance = abs(entry.base - at)
+    return distance if "price" in given else _round_offset("stop_loss", distance, entry.tick)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -14,8 +14,9 @@ from bridge.errors import FileFaults, InputError
 from bridge.log import keep_secret
 from bridge.process import local_url
 from bridge.settings import Settings, read_settings
-from bridge.template import Template, Templates, load_template, load_templates
+from bridge.template import Template, Templates, judge_template, load_template, load_templates
 from bridge.work import Account
+from bridge.yamlfile import read_partly
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,28 @@ def _is_known_to_all(account: Account, value: str) -> bool:
     return value.startswith("<from: ") or value in BROKERS[account.broker].sandbox_credentials.values()
 
 
-def load(settings: Settings, environ: Mapping[str, str], *, lenient: bool, sandbox: bool = False) -> Loaded:
+def load(settings: Settings, environ: Mapping[str, str], *, lenient: bool, sandbox: bool = False,
+         serves: bool = True) -> Loaded:
     """Accounts and templates. Faults are in the answer.
 
     `lenient` is for the accounts' credentials only: a template whose own secret is not set must not serve, for it would
-    fall back to the shared one.
+    fall back to the shared one. Where it is not to serve, its secret may be missing too.
     """
     accounts = load_accounts_of(settings, environ, lenient=lenient, sandbox=sandbox)
-    templates = load_templates(settings.templates, accounts, environ=environ)
+    templates = load_templates(settings.templates, accounts, environ=environ, lenient=lenient and not serves)
     keep_secret(*(template.secret for template in templates.loaded.values() if template.secret))
     return Loaded(accounts, templates)
+
+
+def judge_for(accounts: Accounts, environ: Mapping[str, str]) -> Callable[[str, bytes], Template]:
+    """What makes a template of a file's name and content, as `load` would; it raises FileFaults with every fault."""
+
+    def judge(file: str, content: bytes) -> Template:
+        template = judge_template(read_partly(content, file), accounts, environ=environ)
+        keep_secret(*filter(None, (template.secret,)))
+        return template
+
+    return judge
 
 
 def load_named(settings: Settings, environ: Mapping[str, str], template: str) -> tuple[Template, Accounts]:

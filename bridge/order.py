@@ -6,14 +6,15 @@ itself; what one broker cannot do is that broker's file's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from types import MappingProxyType
 from typing import Any, Literal
 
-from bridge.numbers import is_plain
+from bridge.numbers import EXACT, is_multiple, is_plain
 
 Side = Literal["buy", "sell"]
 Kind = Literal["plain", "cover", "oco", "oso", "cancel", "close"]
@@ -35,6 +36,12 @@ NEEDS_TRAIL = ("trailing_stop", "trailing_stop_limit")
 
 LegRole = Literal["other", "stop_loss", "take_profit", "bracket1", "bracket2"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def none_of(word: str, words: Sequence[str]) -> str:
+    """What is said of a word that is not among those that are known, with the one that was probably meant."""
+    close = difflib.get_close_matches(word, words, 1)
+    return f"{word!r} is none of {', '.join(words)}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def opposite(side: str) -> Side:
@@ -155,10 +162,13 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """What the rules need to know of what is traded. `tick` and `point_value` are None where unknown."""
+    """What the rules need to know of what is traded. `tick`, `point_value` and `lot` (a quantity is a multiple of it) are
+    None where unknown. `told`: the broker itself says so, so that an entry between two ticks is known to be refused."""
 
     tick: Decimal | None = None
     point_value: Decimal | None = None
+    lot: int | None = None
+    told: bool = False
     whole_quantity: bool = True
     may_be_negative: bool = False
 
@@ -214,17 +224,21 @@ def _entry_faults(order: Order, product: Product) -> Iterator[tuple[str, str]]:
         yield "quantity", f"{order.quantity} must be a whole number of contracts"
     elif order.quantity > 2_147_483_647:
         yield "quantity", f"{order.quantity} is more than any broker takes"
+    elif product.lot is not None and order.quantity % product.lot:
+        yield "quantity", (f"{order.quantity} is no multiple of the lot of {product.lot}: round it with "
+                           f"`| round_down({product.lot})`")
     if order.type not in TYPES:
-        yield "type", f"{order.type!r} is none of {', '.join(TYPES)}" if order.type else "is missing"
+        yield "type", none_of(order.type, TYPES) if order.type else "is missing"
         return
-    yield from _price_faults("", order.type, order.price, order.stop_price, order.trail, product,
-                             trail_allowed=order.kind == "cover")
+    wrong = list(_price_faults("", order.type, order.price, order.stop_price, order.trail, product,
+                               trail_allowed=order.kind == "cover"))
+    yield from wrong or (_off_tick_faults("", order, product.tick) if product.told else ())
     yield from _time_faults("", order.time_in_force, order.expire_time)
 
 
 def _leg_faults(order: Order, name: str, leg: Leg, product: Product) -> Iterator[tuple[str, str]]:
     if leg.type not in TYPES:
-        yield f"{name}.type", f"{leg.type!r} is none of {', '.join(TYPES)}"
+        yield f"{name}.type", none_of(leg.type, TYPES)
         return
     if leg.offset is not None:
         if leg.offset <= 0:
@@ -232,8 +246,8 @@ def _leg_faults(order: Order, name: str, leg: Leg, product: Product) -> Iterator
         elif not is_plain(leg.offset):
             yield name, _TOO_LONG
     else:
-        yield from _price_faults(f"{name}.", leg.type, leg.price, leg.stop_price, leg.trail, product,
-                                 trail_allowed=True)
+        wrong = list(_price_faults(f"{name}.", leg.type, leg.price, leg.stop_price, leg.trail, product, trail_allowed=True))
+        yield from wrong or _off_tick_faults(f"{name}.", leg, product.tick)
         yield from _wrong_side(order, name, leg)
     yield from _time_faults(f"{name}.", leg.time_in_force, leg.expire_time)
 
@@ -273,9 +287,26 @@ def _price_faults(prefix: str, kind: str, price: Decimal | None, stop_price: Dec
         yield f"{prefix}trail", f"a {kind} order does not trail"
 
 
+def _off_tick_faults(prefix: str, one: Leg | Order, tick: Decimal | None) -> Iterator[tuple[str, str]]:
+    """A leg between two ticks: brokers refuse it, some of them only when its entry has been taken."""
+    for name, value in (("price", one.price), ("stop_price", one.stop_price), ("trail", one.trail)):
+        if value is not None and (off := off_tick(value, tick)):
+            yield f"{prefix}{name}", off
+
+
+def off_tick(value: Decimal, tick: Decimal | None) -> str:
+    """In words, that a price lies between two ticks, which any exchange refuses; "" where it does not."""
+    if tick is None or is_multiple(value, tick):
+        return ""
+    with localcontext(EXACT):
+        below = (value / tick).to_integral_value(ROUND_FLOOR) * tick
+        return (f"{value:f} is not a multiple of the tick {tick:f}; {below:f} and {below + tick:f} are the nearest: round it "
+                f"with `| tick({tick:f})`")
+
+
 def _time_faults(prefix: str, time_in_force: str | None, expire_time: datetime | None) -> Iterator[tuple[str, str]]:
     if time_in_force is not None and time_in_force not in TIMES_IN_FORCE:
-        yield f"{prefix}time_in_force", f"{time_in_force!r} is none of {', '.join(TIMES_IN_FORCE)}"
+        yield f"{prefix}time_in_force", none_of(time_in_force, TIMES_IN_FORCE)
     elif time_in_force == "gtd" and expire_time is None:
         yield f"{prefix}expire_time", "is missing: gtd (good till date) needs it"
     elif expire_time is not None and time_in_force != "gtd":

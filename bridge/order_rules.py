@@ -5,8 +5,8 @@ Everything is pure. What is wrong comes as `Wrong`: a path in the template, word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -18,9 +18,11 @@ from marshmallow import Schema, ValidationError
 from bridge.broker import Broker, capability_faults
 from bridge.contracts import product_of
 from bridge.expressions import Context, ExpressionError, Value, compile_condition, compile_value
-from bridge.legs import EXIT_TYPES, Entry, LegFault, is_left_out, market_faults, resolve_exit, resolve_leg
+from bridge.instruments import Market, NoInstrument
+from bridge.legs import EXIT_TYPES, Entry, LegFault, is_left_out, market_faults, resolve_exit, resolve_leg, settled
 from bridge.order import EXITS, Kind, Leg, Order, Product, Side, faults_of, opposite
 from bridge.schemas import Where, schema_faults
+from bridge.sizing import AccountUse, Size, SizeFault, by_risk, mapped, scaled
 from bridge.template_schema import orders_of
 from bridge.values import as_text, read_decimal, read_time
 from bridge.work import Account
@@ -61,6 +63,8 @@ class OrderRule:
     when: Value | None
     max_age_ms: int
     accounts: tuple[str, ...]
+    uses: Mapping[str, AccountUse] = field(default_factory=dict)
+    risk: Value | None = None
     absolute: bool = False
     legs_too: bool = False
 
@@ -88,12 +92,13 @@ def _moment(value: Any) -> datetime:
 
 
 READERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({
-    **dict.fromkeys(("quantity", "price", "stop_price", "trail", "reference", "points", "ticks", "percent"),
+    **dict.fromkeys(("quantity", "price", "stop_price", "trail", "reference", "points", "ticks", "percent", "money"),
                     read_decimal),
     **dict.fromkeys(("side", "type", "time_in_force"), _word),
     "symbol": _name, "ref": _name, "expire_time": _moment,
 })
 _DISTANCES = ("points", "ticks", "percent", "trail")
+_RISK: Where = ("risk", "money")
 
 
 def read_value(name: str, value: Any) -> Any:
@@ -116,6 +121,7 @@ def compile_orders(found: Mapping[str, Any], valid: Mapping[str, Any],
     """
     rules: list[OrderRule] = []
     wrong: list[Wrong] = []
+    general = {use.name: use for use in valid.get("account") or ()}
     for index, (path, given) in enumerate(orders_of(found)):
         if not isinstance(given, dict):
             continue
@@ -123,13 +129,14 @@ def compile_orders(found: Mapping[str, Any], valid: Mapping[str, Any],
         sound = _part(valid, path)
         kind = given.get("kind")
         is_exit = kind in EXITS
+        uses = {use.name: use.over(general.get(use.name)) for use in sound.get("account") or general.values()}
         rules.append(OrderRule(
             index=index, path=path, kind=kind if isinstance(kind, str) else "",
             values=MappingProxyType(compiler.values((), given)), legs=tuple(_leg_rules(compiler, given)),
             options=MappingProxyType(compiler.options(given.get("options"))), when=compiler.condition(given),
             max_age_ms=sound.get("max_age") or valid.get("max_age") or (
                 EXIT_MAX_AGE_MS if is_exit else ENTRY_MAX_AGE_MS),
-            accounts=sound.get("account") or valid.get("account") or (),
+            accounts=tuple(uses), uses=MappingProxyType(uses), risk=compiler.risk(given.get("risk")),
             absolute=given.get("legs") == "absolute", legs_too=given.get("legs") is True))
     return rules, wrong
 
@@ -179,10 +186,16 @@ class _Compiler:
         return found
 
     def _check_distance(self, path: Where, name: str, value: Any) -> None:
+        if name == "money" and value <= 0:
+            raise ValueError(f"{value} must be above zero: it is what may be lost")
         if name in _DISTANCES and value <= 0:
             raise ValueError(f"{value} must be above zero: it is a distance")
         if name == "percent" and path and path[-1] == "stop_loss" and value >= 100:
             raise ValueError(f"{value} is the whole price or more")
+
+    def risk(self, given: Any) -> Value | None:
+        """What may be lost at the stop, where that gives the quantity."""
+        return self.values(("risk",), given).get("money") if isinstance(given, dict) else None
 
     def options(self, given: Any) -> dict[str, Value]:
         """The options, each a constant or an expression."""
@@ -226,27 +239,67 @@ class OrderFaults(Exception):
         self.wrong = wrong
 
 
-def product_at(broker: Broker, symbol: str | None) -> Product:
-    """What is known of a symbol: by the broker, else by the table of futures, else nothing."""
+def product_at(broker: Broker, symbol: str | None, account: Account) -> Product:
+    """What is known of a symbol: by the broker, else by the account's table of futures, else nothing."""
     if not symbol:
         return Product()
-    return broker.product_of(symbol) or product_of(symbol) or Product()
+    return broker.product_of(symbol) or product_of(symbol, account.futures) or Product()
 
 
-def render_order(rule: OrderRule, context: Context, account: Account, broker: Broker) -> Order:
-    """The order of a rule for one alert and account. Raises OrderFaults with everything that is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An order with its size; `refused` says why that comes to nothing, and its quantity is then zero."""
+
+    order: Order
+    refused: str = ""
+
+
+def render_order(rule: OrderRule, context: Context, account: Account, broker: Broker,
+                 contracts: Container[str] = ()) -> Made:
+    """The order of a rule for one alert and account. Raises OrderFaults with everything that is wrong with it.
+
+    `contracts` are symbols to which the account's map has been applied already.
+    """
     renderer = _Renderer(rule, context)
     values = renderer.read(rule.values, rule.path)
+    use = rule.uses.get(account.name) or AccountUse(name=account.name)
+    if values.get("symbol") and values["symbol"] not in contracts:
+        values["symbol"] = mapped(values["symbol"], use.symbols, account.futures)
+    money = renderer.money()
     legs = [(leg, renderer.read(leg.values, (*rule.path, *leg.path))) for leg in rule.legs]
     options = renderer.options(broker)
     if renderer.wrong:
         raise OrderFaults(renderer.wrong)
-    product = product_at(broker, values.get("symbol"))
+    options, product = _identified(rule, values.get("symbol"), options, account, broker, context.market)
+    base = values.get("reference")
+    if rule.risk is not None:
+        values["quantity"] = Decimal(product.lot or 1)
     order = _assemble(rule, values, legs, options, product, account, broker)
     renderer.check(order, product, account, broker)
     if renderer.wrong:
         raise OrderFaults(renderer.wrong)
-    return order
+    size = renderer.size(order, money, use, product, account, broker, base)
+    if size is None or size.quantity == order.quantity:
+        return Made(order, size.refused if size else "")
+    sized = replace(order, quantity=size.quantity)
+    if not size.refused:
+        renderer.check(sized, product, account, broker)
+        if renderer.wrong:
+            raise OrderFaults(renderer.wrong)
+    return Made(sized, size.refused)
+
+
+def _identified(rule: OrderRule, symbol: str | None, options: dict[str, Any], account: Account, broker: Broker,
+                market: Market) -> tuple[dict[str, Any], Product]:
+    """The options with the instrument that is meant, and what is known of it. Raises OrderFaults."""
+    if not (broker.lists_instruments and symbol) or rule.kind == "cancel":  # our orders are found by the symbol's own text
+        return options, product_at(broker, symbol, account)
+    try:
+        found, product = broker.identify(symbol, options, account, market)
+    except NoInstrument as error:
+        reads = rule.values["symbol"].reads if "symbol" in rule.values else frozenset[str]()
+        raise OrderFaults([Wrong((*rule.path, "symbol"), str(error), reads)]) from None
+    return dict(found), product
 
 
 @dataclass(slots=True)
@@ -267,6 +320,31 @@ class _Renderer:
             except ValueError as error:
                 self.wrong.append(Wrong((*path, name), str(error), value.reads))
         return found
+
+    def money(self) -> Decimal | None:
+        """What may be lost at the stop."""
+        if self.rule.risk is None:
+            return None
+        found = self.read({"money": self.rule.risk}, (*self.rule.path, "risk")).get("money")
+        path = (*self.rule.path, *_RISK)
+        if found is None and not self.wrong:
+            self.wrong.append(Wrong(path, "came out empty: how much may be lost?", self.rule.risk.reads))
+        elif found is not None and found <= 0:
+            self.wrong.append(Wrong(path, f"{found} must be above zero: it is what may be lost", self.rule.risk.reads))
+        return found
+
+    def size(self, order: Order, money: Decimal | None, use: AccountUse, product: Product, account: Account, broker: Broker,
+             base: Decimal | None) -> Size | None:
+        """How many; None for an order without a quantity. Raises OrderFaults."""
+        unit = "" if broker.symbol_form() == "none" else "contract"
+        if money is None:
+            return None if order.quantity is None else scaled(order.quantity, use, product, is_exit=order.is_exit, unit=unit)
+        value = product.point_value if product.point_value is not None else broker.point_value_of(order, account)
+        try:
+            return by_risk(order, money, use, product, value, base=base, unit=unit)
+        except SizeFault as fault:
+            path = _path_of(fault.field)
+            raise OrderFaults([Wrong((*self.rule.path, *path), str(fault), self._reads(path))]) from None
 
     def options(self, broker: Broker) -> dict[str, Any]:
         """The options, read by the broker's schema."""
@@ -302,6 +380,8 @@ class _Renderer:
             return frozenset().union(*(value.reads for name, value in self.rule.options.items()
                                        if len(path) == 1 or name == path[1]))
         values = [value for name, value in self.rule.values.items() if path[:1] == (name,)]
+        if path[:1] == ("risk",) and self.rule.risk is not None:
+            values.append(self.rule.risk)
         for leg in self.rule.legs:
             if path[:len(leg.path)] == leg.path:
                 values += leg.values.values()
@@ -389,9 +469,10 @@ def _with_trail(legs: list[tuple[LegRule, dict[str, Any]]],
             if leg.role == "stop_loss" else (leg, given) for leg, given in legs]
 
 
-def _resolve(rule: OrderRule, leg: LegRule, given: dict[str, Any], entry: Entry) -> Leg | None:
+def _resolve(rule: OrderRule, leg: LegRule, given: Mapping[str, Any], entry: Entry) -> Leg | None:
     if is_left_out(leg.role, given):
         return None
+    given = settled(leg.role, given)
     if leg.role == "other":
         return resolve_leg("other", given, entry, entry.side)
     if entry.type == "market":

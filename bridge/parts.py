@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.errors import FileFaults, ServiceError, SettingsError
-from bridge.load import load, load_accounts_of, settings_of, with_stored_secret
+from bridge.load import judge_for, load_accounts_of, settings_of, with_stored_secret
 from bridge.log import get_logger, set_up
 from bridge.process import follow_parent, free_bind, say_ready, share_metrics, split_bind, stop_on_signals
 from bridge.settings import Settings
@@ -37,15 +37,25 @@ def run_receiver(environ: Mapping[str, str], ready_fd: int | None, *, credential
     from bridge.embedded import find
     from bridge.gunicorn_app import Server
     from bridge.ledger import Ledger
+    from bridge.masters import Keeper, cache_in, urls_of
     from bridge.receiver import Receiver
-    loaded = load(settings, environ, lenient=not credentials)
-    for fault in loaded.accounts.faults:
+    from bridge.reload import AccountsFile, Reloader
+    from bridge.shelf import Shelf
+    accounts_file = AccountsFile(settings.accounts)
+    accounts = load_accounts_of(settings, environ, lenient=not credentials)
+    for fault in accounts.faults:
         _log.error("an account cannot be used", fault=str(fault))
-    for name, faults in loaded.templates.faults.items():
-        for fault in faults:
-            _log.error("a template does not load; its alerts are refused", template=name, fault=str(fault))
     ledger = Ledger(find(settings), retention_ms=settings.retention, copies=settings.replicas)
-    Server(settings, Receiver(settings, loaded.templates, ledger), ready_fd).run()
+    shelf = Shelf()
+    reloader = Reloader(settings.templates, accounts_file, judge_for(accounts, environ), shelf)
+    keeper = Keeper(cache_in(settings.data), urls_of(accounts))
+    receiver = Receiver(settings, reloader.begin(), ledger, lambda: keeper.masters)
+
+    def begin_process() -> None:
+        reloader.follow(receiver.serve)
+        keeper.begin()
+
+    Server(settings, receiver, ready_fd, begin=begin_process, end=shelf.remove).run()
 
 
 def run_worker(environ: Mapping[str, str], ready_fd: int | None) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.order import Order
+
+STOPPED = ("refused", "expired")
+"""The states of an order that its alert did not queue."""
 
 
 def alert_id(template: str, key: str, window_ms: int) -> str:
@@ -29,12 +32,27 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256(joined).hexdigest()[:20]
 
 
+class Limit(NamedTuple):
+    """How many entries may be queued in one lane: of one template, or of all of them. Counted where they are queued.
+
+    `guard` and `whose` name it in a reason. `scope` is what is counted together. `day` names the day that is counted;
+    "" means the minute before.
+    """
+
+    guard: str
+    whose: str
+    scope: str
+    most: int
+    day: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOrder:
     """A rendered order on its way into a lane.
 
     `state` is queued, expired or refused (with `reason`). `max_age_ms` counts from the alert's own time. `follows` is
-    the id of the order before it in the same alert's list for this account: it waits for that one.
+    the id of the order before it in the same alert's list for this account: it waits for that one. `limits` are looked
+    at when it is queued: it may be refused then.
     """
 
     id: str
@@ -47,6 +65,7 @@ class NewOrder:
     reason: str = ""
     dry_run: bool = False
     follows: str = ""
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +103,19 @@ class Enqueued:
     """What the ledger made of a delivery. Everything in it is durable.
 
     For a duplicate, `alert` is this delivery's own id, `duplicate_of` the first one's, and `orders` are the first
-    one's; `conflict` says that the key was the same but the body was not.
+    one's; `conflict` says that the key was the same but the body was not. `alarms` are the orders of this delivery that
+    wait for a person from the start.
     """
 
     alert: str
     orders: tuple[Mapping[str, Any], ...]
     duplicate_of: str = ""
     conflict: bool = False
+    alarms: tuple[str, ...] = ()
+
+    @property
+    def refusal(self) -> str:
+        """Why not one of its orders was queued; "" when one was, or when it has none."""
+        if any(order["state"] not in STOPPED for order in self.orders):
+            return ""
+        return "; ".join(dict.fromkeys(order.get("reason", "") for order in self.orders))

@@ -5,9 +5,10 @@ Pure: the same alert, accounts and moment of receipt make the same orders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,14 +17,19 @@ from bridge.broker import Broker
 from bridge.contracts import Form, contract
 from bridge.errors import AlertError, BodyError, Fault
 from bridge.expressions import Context, ExpressionError, Value
-from bridge.fields import Fields
+from bridge.fields import Fields, Reading
 from bridge.filters import plain_text
-from bridge.message import message_of
+from bridge.guarding import has_prices, limits_of, refusals
+from bridge.guards import NONE, Guards
+from bridge.instruments import NO_MASTERS, Market, Masters
+from bridge.message import Message, message_for
 from bridge.order import Order
 from bridge.order_rules import OrderFaults, OrderRule, Wrong, render_order
 from bridge.pattern import TextPattern
+from bridge.record import Limit
 from bridge.schemas import Where
-from bridge.values import read_time
+from bridge.sizing import AccountUse, mapped
+from bridge.values import read_decimal, read_time
 from bridge.work import Account
 from bridge.yamlfile import dotted
 
@@ -33,7 +39,11 @@ _MAX_KEY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedOrder:
-    """One order for one account. `index` is its place in `orders:`; `max_age_ms` counts from the alert's sending."""
+    """One order for one account. `index` is its place in `orders:`; `max_age_ms` counts from the alert's sending.
+
+    `refused` says which guards refuse it and why (or that its size comes to nothing); `limits` are those that are counted
+    where it is queued.
+    """
 
     index: int
     account: str
@@ -41,6 +51,8 @@ class RenderedOrder:
     order: Order
     max_age_ms: int
     is_exit: bool
+    refused: str = ""
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,9 @@ class Template:
     id: Value | None = None
     secret: str | None = field(default=None, repr=False)
     dry_run: bool = False
+    guards: Guards = NONE
+    compared: Mapping[str, Value] = field(default_factory=dict)
+    """What `max_price_distance` counts from: of the template under "", of an account under its name."""
     warnings: tuple[Fault, ...] = ()
     known_accounts: Mapping[str, Account] = field(default_factory=dict, repr=False)
     brokers: Mapping[str, Broker] = field(default_factory=dict, repr=False)
@@ -93,6 +108,13 @@ class Template:
                 found.update(self.fields.pick(by_path, each.name))
         return self.fields.convert({name: found[name] for name in self.fields.declared if name in found}, values)
 
+    def readings(self, body: Body) -> list[Reading]:
+        """Each declared field as the body has it and as it is read, sound or not: for people.
+
+        Raises BodyError for a text that this template cannot take apart.
+        """
+        return self.fields.readings(body if body.form != "text" else self._take_apart(body.text))
+
     def _take_apart(self, text: str) -> dict[str, str]:
         if self.pattern is None:
             raise BodyError("the body is plain text, and this template has no `parse:` to take it apart; it reads a "
@@ -108,10 +130,12 @@ class Template:
 
     # -- rendering ---------------------------------------------------------------------------------------------------
 
-    def render(self, fields: Mapping[str, Any], body: Body, *, received_at: datetime) -> Rendered:
+    def render(self, fields: Mapping[str, Any], body: Body, *, received_at: datetime,
+               masters: Masters = NO_MASTERS) -> Rendered:
         """The orders that an alert makes: every rule whose `when` is true, for each of its accounts.
 
-        `fields` is what `read` gave for `body`. Raises AlertError with every fault; then no order is made.
+        `fields` is what `read` gave for `body`, `masters` what brokers' instrument masters say. Raises AlertError with
+        every fault; then no order is made.
         """
         alert = self._alert(fields, body)
         wrong: list[Wrong] = []
@@ -123,9 +147,11 @@ class Template:
             skipped = f"`when` is false: {self.when.source}"
         for rule in self.rules:
             for name in rule.accounts:
-                context = self._context(name, alert, received_at)
-                if passing[name] and self._passes(rule.when, context, (*rule.path, "when"), wrong):
-                    self._render_one(rule, name, context, orders, wrong)
+                contracts = self._contracts(name, received_at, rule.uses.get(name))
+                context = Context(alert=alert, contract=contracts, market=self._market(name, received_at, masters))
+                if passing[name] and self._passes(rule.when, context, (*rule.path, "when"), wrong) and (
+                        made := self._render_one(rule, name, context, contracts.given, wrong)):
+                    orders.append(self._guarded(made, context, received_at, wrong))
         sent_at, key = received_at, None
         if orders:
             context = self._context(self.accounts[0], alert, received_at)
@@ -150,6 +176,11 @@ class Template:
         context = Context(alert=self._alert(fields, body), contract=_no_contract)
         return self._key(context, [])
 
+    def evaluate(self, value: Value, account: str, fields: Mapping[str, Any], body: Body, *,
+                 received_at: datetime) -> Any:
+        """What one expression of this template comes to, to tell people why. Raises ExpressionError."""
+        return value.evaluate(self._context(account, self._alert(fields, body), received_at))
+
     def _alert(self, fields: Mapping[str, Any], body: Body) -> Mapping[str, Any]:
         if not self._reads_raw:
             return fields
@@ -159,15 +190,24 @@ class Template:
     @cached_property
     def _reads_raw(self) -> bool:
         values = [value for rule in self.rules
-                  for value in (rule.when, *rule.values.values(), *rule.options.values(),
+                  for value in (rule.when, rule.risk, *rule.values.values(), *rule.options.values(),
                                 *(each for leg in rule.legs for each in leg.values.values()))]
         return any(value is not None and "raw" in value.reads
-                   for value in (*values, self.when, self.sent_at, self.id))
+                   for value in (*values, *self.compared.values(), self.when, self.sent_at, self.id))
 
     def _context(self, account: str, alert: Mapping[str, Any], received_at: datetime) -> Context:
+        return Context(alert=alert, contract=self._contracts(account, received_at))
+
+    def _market(self, account: str, received_at: datetime, masters: Masters) -> Market:
         found = self.known_accounts[account]
-        form = self.brokers[found.broker].symbol_form()
-        return Context(alert=alert, contract=_contract_of(received_at.date(), found.roll_days, cast(Form, form)))
+        return masters.market(self.brokers[found.broker].master_url(found), received_at)
+
+    def _contracts(self, account: str, received_at: datetime, use: AccountUse | None = None) -> _Contracts:
+        found = self.known_accounts[account]
+        form = cast(Form, self.brokers[found.broker].symbol_form())
+        if use is None:
+            use = next((rule.uses[account] for rule in self.rules if account in rule.uses), AccountUse(name=account))
+        return _Contracts(received_at.date(), found, form, use)
 
     def _passes(self, when: Value | None, context: Context, path: Where, wrong: list[Wrong]) -> bool:
         if when is None:
@@ -178,16 +218,43 @@ class Template:
             wrong.append(Wrong(path, str(error), when.reads))
             return False
 
-    def _render_one(self, rule: OrderRule, name: str, context: Context, orders: list[RenderedOrder],
-                    wrong: list[Wrong]) -> None:
+    def _render_one(self, rule: OrderRule, name: str, context: Context, contracts: Container[str],
+                    wrong: list[Wrong]) -> RenderedOrder | None:
         account = self.known_accounts[name]
         try:
-            order = render_order(rule, context, account, self.brokers[account.broker])
+            made = render_order(rule, context, account, self.brokers[account.broker], contracts)
         except OrderFaults as faults:
             wrong += faults.wrong
-            return
-        orders.append(RenderedOrder(index=rule.index, account=name, broker=account.broker, order=order,
-                                    max_age_ms=rule.max_age_ms, is_exit=order.is_exit))
+            return None
+        return RenderedOrder(index=rule.index, account=name, broker=account.broker, order=made.order,
+                             max_age_ms=rule.max_age_ms, is_exit=made.order.is_exit, refused=made.refused)
+
+    # -- guards ------------------------------------------------------------------------------------------------------
+
+    def _guarded(self, made: RenderedOrder, context: Context, received_at: datetime, wrong: list[Wrong]) -> RenderedOrder:
+        """The order with what its guards say of it, those of the template first."""
+        account = self.known_accounts[made.account]
+        refused, limits = [made.refused] if made.refused else [], list[Limit]()
+        for key, whose, scope, guards in (("", "the template", f"template:{self.name}", self.guards),
+                                          (account.name, f"account {account.name}", "account", account.guards)):
+            if not guards:
+                continue
+            reference = self._reference(key, made.order, context, wrong)
+            refused += refusals(made.order, guards, whose, now=received_at, futures=account.futures, reference=reference)
+            limits += limits_of(made.order, guards, whose, scope, now=received_at)
+        return replace(made, refused="; ".join(refused), limits=tuple(limits)) if refused or limits else made
+
+    def _reference(self, key: str, order: Order, context: Context, wrong: list[Wrong]) -> Decimal | None:
+        """The price that a guard compares an order's prices with; None where the alert has none, or it is not asked."""
+        value = self.compared.get(key)
+        if value is None or not has_prices(order):
+            return None
+        try:
+            found = value.evaluate(context)
+            return None if found is None else read_decimal(found)
+        except ValueError as error:
+            wrong.append(Wrong(("guards", "max_price_distance", "of"), str(error), value.reads))
+            return None
 
     def _sent_at(self, context: Context, received_at: datetime, wrong: list[Wrong]) -> datetime:
         if self.sent_at is None:
@@ -221,13 +288,27 @@ class Template:
             return None
         return key
 
-    def message(self) -> str:
-        """What to paste into TradingView's alert message."""
-        return message_of(self.fields.declared.values(), self.pattern)
+    def message(self, form: str = "", *, pairs: bool = False) -> Message:
+        """What to paste into TradingView's alert message. Raises InputError for pairs that cannot be."""
+        return message_for(self.fields.declared.values(), self.pattern, form, pairs=pairs)
 
 
-def _contract_of(today: date, roll_days: int, form: Form) -> Callable[[str], str]:
-    return lambda symbol: contract(symbol, today=today, roll_days=roll_days, form=form)
+class _Contracts:
+    """The `contract` filter for one account on one day. `given` are the contracts that it gave."""
+
+    def __init__(self, today: date, account: Account, form: Form, use: AccountUse) -> None:
+        self._today, self._account, self._form, self._symbols = today, account, form, use.symbols
+        self.given: set[str] = set()
+
+    def __call__(self, symbol: str) -> str:
+        account = self._account
+        if self._form == "none":  # a chart's own name, its exchange included, is what is looked up
+            contract(symbol, today=self._today, form="none")
+            return mapped(symbol.strip(), self._symbols, account.futures)
+        found = contract(mapped(symbol, self._symbols, account.futures), today=self._today, roll=account.roll,
+                         form=self._form, futures=account.futures)
+        self.given.add(found)
+        return found
 
 
 def _no_contract(symbol: str) -> str:

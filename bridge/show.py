@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -14,11 +14,14 @@ from bridge.numbers import dump_json
 
 _GAP = "  "
 _WIDTH_ELSEWHERE = 200
+_MANY = 100
+"""So many things are worth a progress bar."""
+_T = TypeVar("_T")
 
 
-def print_json(value: Any) -> None:
-    """`value` as indented JSON, secrets masked."""
-    click.echo(mask(dump_json(value, indent=2)))
+def print_json(value: Any, *, compact: bool = False) -> None:
+    """`value` as JSON, indented or in one line, secrets masked."""
+    click.echo(mask(dump_json(value, indent=None if compact else 2)))
 
 
 def print_line(text: str = "", *, error: bool = False) -> None:
@@ -39,6 +42,20 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in [list(headers), *texts]:
         line = _GAP.join(cell.ljust(widths[number]) for number, cell in enumerate(row)).rstrip()
         click.echo(line if len(line) <= width else line[:width - 1] + "…")
+
+
+def ask(question: str) -> bool:
+    """Whether a person at the terminal says yes; the question goes to standard error, and no is the default."""
+    return click.confirm(plain(question), default=False, err=True)
+
+
+def with_progress(things: Sequence[_T], label: str) -> Iterator[_T]:
+    """The things one by one, with a bar on standard error where that is a terminal and there are many."""
+    if len(things) < _MANY:
+        yield from things
+        return
+    with click.progressbar(things, label=label, file=sys.stderr, show_pos=True, update_min_steps=25) as bar:
+        yield from bar
 
 
 def print_orders(orders: Sequence[Mapping[str, Any]], *, waiting: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,9 +16,12 @@ from typing import Any, cast
 from bridge.accounts import Accounts
 from bridge.broker import Broker
 from bridge.brokers import BROKERS
+from bridge.dangers import DANGERS, dangers_of
 from bridge.errors import Fault, FileFaults
 from bridge.expressions import ExpressionError, Value, compile_condition, compile_value
-from bridge.fields import TYPES, DeclarationError, Fields, declare
+from bridge.fields import REFUSED, TYPES, DeclarationError, Fields, declare, has_value
+from bridge.guard_checks import compared, size_faults, symbol_guard_faults
+from bridge.guards import Guards, guards_from
 from bridge.order import KINDS
 from bridge.order_rules import OrderRule, compile_orders
 from bridge.pattern import TextPattern, compile_pattern
@@ -26,16 +29,15 @@ from bridge.rendering import Rendered, RenderedOrder, Template
 from bridge.schemas import Where, meant
 from bridge.secret_refs import Unset, resolve
 from bridge.settings import SETTINGS
-from bridge.template_checks import check_rule, overlaps
+from bridge.template_checks import check_rule, overlaps, torn_texts
 from bridge.template_schema import check_shape
 from bridge.template_tests import run_tests
-from bridge.yamlfile import Document, read_yaml_file
+from bridge.yamlfile import Document, read_file_partly
 
-__all__ = ["Rendered", "RenderedOrder", "Template", "Templates", "load_template", "load_templates"]
+__all__ = ["Rendered", "RenderedOrder", "Template", "Templates", "is_template", "judge_template", "load_template",
+           "load_templates"]
 
 FINGERPRINT_WINDOW_MS, ID_WINDOW_MS = 30_000, 86_400_000
-RESEND_MS = 25_000
-"""TradingView sends an alert again for so long (three times, five seconds apart, three seconds of waiting each)."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -47,6 +49,11 @@ class Templates:
     faults: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)
 
 
+def is_template(file: str) -> bool:
+    """Whether a file of this name is a template; what editors and copying tools leave for a moment is none."""
+    return file.endswith((".yaml", ".yml")) and not file.startswith(".")
+
+
 def load_templates(folder: Path, accounts: Accounts, brokers: Mapping[str, Broker] = BROKERS, *,
                    environ: Mapping[str, str] = MappingProxyType({}), lenient: bool = False) -> Templates:
     """Every `*.yaml` and `*.yml` of a folder; one that is broken does not stop the others."""
@@ -56,7 +63,7 @@ def load_templates(folder: Path, accounts: Accounts, brokers: Mapping[str, Broke
     loaded: dict[str, Template] = {}
     faults: dict[str, tuple[Fault, ...]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix not in (".yaml", ".yml") or path.name.startswith("."):
+        if not is_template(path.name):
             continue
         try:
             if path.stem in loaded or path.stem in faults:
@@ -75,11 +82,16 @@ def load_template(path: Path, accounts: Accounts, brokers: Mapping[str, Broker] 
 
     `environ` is where `secret: ${NAME}` is looked up; with `lenient` it may be missing there.
     """
-    document = read_yaml_file(path)
+    return judge_template(read_file_partly(path), accounts, brokers, environ=environ, lenient=lenient)
+
+
+def judge_template(document: Document, accounts: Accounts, brokers: Mapping[str, Broker] = BROKERS, *,
+                   environ: Mapping[str, str] = MappingProxyType({}), lenient: bool = False) -> Template:
+    """The template in a file's document, as `load_template` says."""
     if not isinstance(document.value, dict):
         kind = "is empty" if document.value is None else "is no mapping"
-        raise FileFaults(document.fault((), f"{kind}; a template has names with values: account, alert, order, …"))
-    return _Loader(document, path.stem, accounts, brokers, environ, lenient).load()
+        raise FileFaults(document.faults or document.fault((), f"{kind}; a template has names with values: account, alert, order, …"))
+    return _Loader(document, Path(document.file).stem, accounts, brokers, environ, lenient).load()
 
 
 class _Loader:
@@ -91,9 +103,11 @@ class _Loader:
         self.environ, self.lenient = environ, lenient
         self.found: Mapping[str, Any] = document.value
         self.faults: dict[tuple[Where, str], None] = {}
+        self.torn: set[Where] = set()
 
     def fault(self, path: Where, message: str) -> None:
-        self.faults[(path, message)] = None
+        if path not in self.torn:
+            self.faults[(path, message)] = None
 
     def load(self) -> Template:
         """The template, or FileFaults."""
@@ -103,8 +117,11 @@ class _Loader:
         valid, shape = check_shape(self.found)
         for path, message in shape:
             self.fault(path, message)
+        for path, message in torn_texts(self.found):
+            self.fault(path, message)
+            self.torn.add(path)
         fields = self._fields()
-        types = {name: _type_of(given) for name, given in self._section("alert").items()}
+        types = {name: kind for name, given in self._section("alert").items() if has_value(kind := _type_of(given))}
         pattern = self._pattern(fields)
         when = self._value("when", types, compile_condition)
         sent_at, key = self._value("sent_at", types, compile_value), self._value("id", types, compile_value)
@@ -114,22 +131,25 @@ class _Loader:
         names = self._account_names(rules)
         for rule in rules:
             self._check_rule(rule)
-        secret = self._secret(valid)
+        guards, with_prices = self._guards(valid, rules, names, types)
+        secret, allowed = self._secret(valid), self._allowed(valid)
         self._raise_faults()
         window = valid.get("dedupe_window", FINGERPRINT_WINDOW_MS if key is None else ID_WINDOW_MS)
         template = Template(
             name=self.name, file=self.document.file, description=valid.get("description", ""),
             fields=cast(Fields, fields), rules=tuple(rules), accounts=names, pattern=pattern, when=when,
             sent_at=sent_at, id=key, dedupe_window_ms=window, secret=secret, dry_run=valid["dry_run"],
-            warnings=tuple(self._warnings(window)), known_accounts=self.accounts.accounts, brokers=self.brokers)
+            guards=guards, compared=with_prices, known_accounts=self.accounts.accounts, brokers=self.brokers)
         for path, message in run_tests(template, valid.get("tests", ())):
             self.fault(path, message)
         self._raise_faults()
-        return template
+        return replace(template, warnings=tuple(self._warnings(template, allowed)))
 
     def _raise_faults(self) -> None:
-        if self.faults:
-            faults = [self.document.fault(path, message) for path, message in self.faults]
+        faults = list(self.document.faults)
+        faults += [self.document.fault(path, message) for path, message in self.faults
+                   if not overlaps(path, self.document.told)]
+        if faults:
             raise FileFaults(sorted(faults, key=lambda fault: (fault.line, fault.column)))
 
     def _section(self, name: str) -> Mapping[str, Any]:
@@ -213,6 +233,17 @@ class _Loader:
                 if not overlaps(path, told):
                     self.fault(path, f"{message} (account {name})" if several else message)
 
+    def _guards(self, valid: Mapping[str, Any], rules: list[OrderRule], names: tuple[str, ...],
+                types: Mapping[str, str]) -> tuple[Guards, Mapping[str, Value]]:
+        """The guards, and what they compare prices with."""
+        accounts = self.accounts.accounts
+        guards = guards_from(valid.get("guards") or {})
+        with_prices, faults = compared(self.found, guards, rules, accounts, types)
+        for path, message in (*faults, *symbol_guard_faults(guards, names, accounts, self.brokers),
+                              *size_faults(self.found, rules, accounts, self.brokers)):
+            self.fault(path, message)
+        return guards, with_prices
+
     def _secret(self, valid: Mapping[str, Any]) -> str | None:
         written = valid.get("secret")
         if written is None:
@@ -230,15 +261,23 @@ class _Loader:
             return None
         return value
 
-    def _warnings(self, window: int) -> Iterable[Fault]:
-        if 0 < window < RESEND_MS:
-            yield self.document.fault(("dedupe_window",), "is shorter than the 25s within which TradingView sends an "
-                                                          "alert again: a copy could make a second order")
+    def _allowed(self, valid: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of the warnings that are meant so."""
+        names: list[str] = valid.get("allow", [])
+        for place, name in enumerate(names):
+            if name not in DANGERS:
+                self.fault(("allow", place), f"there is no warning {name!r}; {meant(name, DANGERS)}")
+        return tuple(names)
+
+    def _warnings(self, template: Template, allowed: tuple[str, ...]) -> Iterable[Fault]:
+        for danger in dangers_of(template, self.found):
+            if danger.name not in allowed:
+                yield replace(self.document.fault(danger.path, danger.message), name=danger.name)
 
 
 def _type_of(given: Any) -> str:
-    kind = given.get("type") if isinstance(given, dict) else given
-    return kind if isinstance(kind, str) and kind in TYPES else "any"
+    kind = given.get("type", REFUSED if "refuse" in given else None) if isinstance(given, dict) else given
+    return kind if isinstance(kind, str) and kind in (*TYPES, REFUSED) else "any"
 
 
 def _is_named_in(document: Document, path: Where) -> bool:

@@ -6,6 +6,7 @@ wait for the alert.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from marshmallow import ValidationError
 from bridge.broker import UNKNOWN, Broker, capability_faults
 from bridge.legs import DISTANCES, EXIT_DEFAULTS, EXIT_TYPES, Entry, LegFault, exit_time_in_force, market_faults
 from bridge.legs import resolve_exit as resolve
-from bridge.order import Kind, Leg, LegRole, Order, Product, faults_of, opposite
+from bridge.order import Kind, Leg, LegRole, Order, Product, faults_of, none_of, opposite
 from bridge.order_rules import LegRule, OrderRule, as_option, options_schema, product_at
 from bridge.schemas import Where, meant, names_of, schema_faults
 from bridge.work import Account
@@ -38,7 +39,7 @@ def check_rule(rule: OrderRule, account: Account, broker: Broker) -> Iterator[tu
         sketch["options"] = options
     legs = list(_leg_faults(rule, sketch, account, broker))
     yield from legs
-    own = list(_static_faults(sketch, _product(broker, sketch.get("symbol"))))
+    own = list(_static_faults(sketch, _product(broker, account, sketch.get("symbol")), _may_differ(rule)))
     theirs = [(_path(name), message) for name, message in (
         *capability_faults(broker, sketch), *broker.refusals(sketch, account))]
     named: list[Where] = [path for path, _ in (*faults, *legs)]
@@ -46,6 +47,30 @@ def check_rule(rule: OrderRule, account: Account, broker: Broker) -> Iterator[tu
         if not overlaps(path, named):
             named.append(path)
             yield path, message
+
+
+_LOOKS_LIKE_ONE = re.compile(r"\balert\.[A-Za-z_]")
+_CURLY = "“”„‟‘’‚‛«»"
+
+
+def torn_texts(found: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    """Texts that were meant as expressions: without their braces, or within the quotes of a word processor."""
+    for name in ("order", "orders", "sent_at", "id", "guards"):
+        yield from _torn_below((name,), found.get(name))
+
+
+def _torn_below(path: Where, value: Any) -> Iterator[tuple[Where, str]]:
+    if isinstance(value, (dict, list)):
+        for step, each in value.items() if isinstance(value, dict) else enumerate(value):
+            if step != "when":
+                yield from _torn_below((*path, step), each)
+    elif isinstance(value, str) and value[:1] in _CURLY and "{{" in value:
+        yield path, f"has curly quotes: write straight ones: {path[-1]}: \"{value.strip(_CURLY)}\""
+    elif isinstance(value, str) and "{{" not in value and _LOOKS_LIKE_ONE.search(value):
+        inner = value.strip("{} ")
+        quote = "'" if '"' in inner else '"'
+        yield path, ("is read as a plain text; an expression stands in two braces and quotes: "
+                     f"{path[-1]}: {quote}{{{{ {inner} }}}}{quote}")
 
 
 def overlaps(path: Where, named: Iterable[Where]) -> bool:
@@ -57,8 +82,8 @@ def _path(name: str) -> Where:
     return tuple(int(step) if step.isdigit() else step for step in name.split("."))
 
 
-def _product(broker: Broker, symbol: Any) -> Product:
-    return product_at(broker, symbol) if isinstance(symbol, str) else Product(may_be_negative=True)
+def _product(broker: Broker, account: Account, symbol: Any) -> Product:
+    return product_at(broker, symbol, account) if isinstance(symbol, str) else Product(may_be_negative=True)
 
 
 # -- the sketch ------------------------------------------------------------------------------------------------------
@@ -72,6 +97,8 @@ def _known(rule: OrderRule, values: Mapping[str, Any]) -> dict[str, Any]:
 def _sketch(rule: OrderRule, account: Account, broker: Broker) -> dict[str, Any]:
     """The order as `Order.to_json` would give it."""
     sketch = {"kind": rule.kind, **_known(rule, rule.values)}
+    if rule.risk is not None:
+        sketch["quantity"] = UNKNOWN
     sketch.pop("reference", None)
     if rule.is_exit:
         if rule.legs_too:
@@ -131,13 +158,13 @@ def _sketch_exit(rule: OrderRule, leg: LegRule, given: Mapping[str, Any], drawn:
     drawn.update(dict.fromkeys(drawn_as, UNKNOWN))
     if kind == "trailing_stop":
         drawn["trail"] = UNKNOWN if trailing is None else trailing
-    exact = _exact(rule, leg, given, sketch, trail, from_fill, broker)
+    exact = _exact(rule, leg, given, sketch, trail, from_fill, account, broker)
     if isinstance(exact, Leg):
         drawn.update({name: getattr(exact, name) for name in (*drawn_as, "trail") if getattr(exact, name) is not None})
 
 
 def _exact(rule: OrderRule, leg: LegRule, given: Mapping[str, Any], sketch: Mapping[str, Any], trail: Any,
-           from_fill: bool, broker: Broker) -> Leg | LegFault | None:
+           from_fill: bool, account: Account, broker: Broker) -> Leg | LegFault | None:
     """The leg itself where nothing that it depends on is unknown."""
     reference = rule.values.get("reference")
     wanted = {**given, **({"trail": trail, "type": given.get("type", "trailing_stop")}
@@ -153,12 +180,13 @@ def _exact(rule: OrderRule, leg: LegRule, given: Mapping[str, Any], sketch: Mapp
         stop_price=sketch.get("stop_price"), time_in_force=sketch["time_in_force"],
         expire_time=sketch.get("expire_time"), reference=reference.constant if reference else None,
         absolute=rule.absolute, from_fill=from_fill, has_gtc="gtc" in broker.capabilities.times_in_force,
-        tick=_product(broker, symbol).tick)
+        tick=_product(broker, account, symbol).tick)
     try:
         return resolve(leg.role, wanted, entry)
     except LegFault as fault:
-        # Without the symbol its tick is not known yet.
-        return fault if isinstance(symbol, str) or fault.field != "ticks" else None
+        # Without the symbol, or before it is looked up, its tick is not known yet.
+        is_known = isinstance(symbol, str) and not broker.lists_instruments
+        return fault if is_known or fault.field != "ticks" else None
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------
@@ -172,7 +200,7 @@ def _leg_faults(rule: OrderRule, sketch: Mapping[str, Any], account: Account,
         given = _known(rule, leg.values)
         kind = given.get("type")
         if leg.role in EXIT_TYPES and isinstance(kind, str) and kind not in EXIT_TYPES[leg.role]:
-            yield (*leg.path, "type"), f"{kind!r} is none of {', '.join(EXIT_TYPES[leg.role])}"
+            yield (*leg.path, "type"), none_of(kind, EXIT_TYPES[leg.role])
         elif leg.role not in EXIT_TYPES and kind is None:
             yield (*leg.path, "type"), "is missing"
         elif sketch.get("type") == "market" and leg.role != "other" and (
@@ -183,7 +211,7 @@ def _leg_faults(rule: OrderRule, sketch: Mapping[str, Any], account: Account,
         elif leg.role in EXIT_TYPES and _has_form(given):
             trail = rule.values.get("trail") if rule.kind == "cover" else None
             constant = None if trail is None else trail.constant if trail.is_constant else UNKNOWN
-            exact = _exact(rule, leg, given, sketch, constant, from_fill, broker)
+            exact = _exact(rule, leg, given, sketch, constant, from_fill, account, broker)
             if isinstance(exact, LegFault) and not (exact.field in DISTANCES and _lacks_base(sketch)):
                 yield (*leg.path, *([exact.field] if exact.field else [])), str(exact)
 
@@ -215,11 +243,19 @@ def _options(rule: OrderRule, broker: Broker) -> tuple[dict[str, Any], list[tupl
     return {**loaded, **found}, faults
 
 
-def _static_faults(sketch: Mapping[str, Any], product: Product) -> Iterator[tuple[Where, str]]:
+def _may_differ(rule: OrderRule) -> bool:
+    """Whether the two halves of an oco can be on different sides as well as on the same: only the alert tells."""
+    one = rule.values.get("side")
+    other = next((leg.values.get("side") for leg in rule.legs if leg.role == "other"), None)
+    return one is not None and other is not None and not (one.is_constant and other.is_constant) and (
+        str(one.source).split() != str(other.source).split())
+
+
+def _static_faults(sketch: Mapping[str, Any], product: Product, may_differ: bool) -> Iterator[tuple[Where, str]]:
     """The rules of orders, as far as they speak of what is constant."""
     order = _stand_in(sketch)
     for name, message in faults_of(order, product):
-        if not _depends_on_unknown(name, sketch):
+        if not _depends_on_unknown(name, sketch) and not (may_differ and name.startswith("other")):
             yield _path(name), message
 
 

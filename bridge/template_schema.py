@@ -6,21 +6,23 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
+from bridge.guards import GUARDS, GuardsSchema
 from bridge.order import KINDS, LATER_KINDS
-from bridge.schemas import Where, schema_faults
+from bridge.schemas import Where, schema_faults, unknown_name
 from bridge.settings import read_duration
+from bridge.sizing import AccountUse
 
 _MOST_ORDERS = 50
 _LATER = "comes in a later version of Bridge"
-_LATER_TOP = ("guards", "sessions", "max_quantity", "symbols", "max_orders_per_minute", "max_orders_per_day",
-              "max_price_distance", "sync", "expect_every", "schema")
-_LATER_ORDER = ("only_if", "after", "exits", "managed", "percent", "break_even", "only", "on_unprotected", "target",
-                "multiplier")
-_LATER_ACCOUNT = ("name", "multiplier", "symbols")
+_LATER_TOP = ("sync", "expect_every", "schema")
+_LATER_ORDER = ("only_if", "after", "exits", "managed", "percent", "break_even", "only", "on_unprotected", "target")
+_MOST_TIMES = 1000
+_USE = ("name", "multiplier", "symbols")
 
 
 # -- sorts of value --------------------------------------------------------------------------------------------------
@@ -63,22 +65,49 @@ def read_span(value: Any, *, zero: bool = False) -> int:
     return span
 
 
-class AccountNames(fields.Field[tuple[str, ...]]):
-    """One account's name, or a list of names."""
+class AccountUses(fields.Field[tuple[AccountUse, ...]]):
+    """One account, or a list of them: its name, or `{name, multiplier, symbols}`."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None,
-                     **kwargs: Any) -> tuple[str, ...]:
-        names = value if isinstance(value, list) else [value]
-        for place, name in enumerate(names):
-            if isinstance(name, dict) and set(name) <= set(_LATER_ACCOUNT):
-                raise ValidationError(f"sizes and symbols per account {_LATER}; name the accounts only")
-            if not isinstance(name, str) or not name:
-                raise ValidationError("expected an account's name, or a list of names")
-            if name in names[:place]:
-                raise ValidationError(f"names {name} twice")
-        if not names:
+                     **kwargs: Any) -> tuple[AccountUse, ...]:
+        found: dict[str, AccountUse] = {}
+        wrong: dict[int, Any] = {}
+        for place, each in enumerate(value if isinstance(value, list) else [value]):
+            try:
+                use = _read_use(each)
+                if use.name in found:
+                    raise ValidationError(f"names {use.name} twice")
+                found[use.name] = use
+            except ValidationError as error:
+                wrong[place] = error.messages
+        if wrong:
+            raise ValidationError(wrong if isinstance(value, list) else wrong[0])
+        if not found:
             raise ValidationError("names no account")
-        return tuple(names)
+        return tuple(found.values())
+
+
+def _read_use(given: Any) -> AccountUse:
+    if isinstance(given, str) and given:
+        return AccountUse(name=given)
+    if not isinstance(given, dict):
+        raise ValidationError("expected an account's name, or {name: …, multiplier: …, symbols: {…}}")
+    wrong: dict[str, list[str]] = {name: [unknown_name(name, _USE)] for name in given if name not in _USE}
+    name, times, symbols = given.get("name"), given.get("multiplier"), given.get("symbols", {})
+    if not isinstance(name, str) or not name:
+        wrong["name"] = ["expected an account's name"] if "name" in given else ["is missing: which account?"]
+    if times is not None or "multiplier" in given:
+        if isinstance(times, bool) or not isinstance(times, (int, Decimal)) or times <= 0:
+            wrong["multiplier"] = ["expected a number above zero, written out: 0.5 is half of every quantity"]
+        elif times > _MOST_TIMES:
+            wrong["multiplier"] = [f"{times} is more than {_MOST_TIMES}"]
+    if not isinstance(symbols, dict) or not all(
+            isinstance(one, str) and one.strip() and "{{" not in one for one in symbols.values()):
+        wrong["symbols"] = ["expected what is traded in place of what, written out: {NQ: MNQ}"]
+    if wrong:
+        raise ValidationError(wrong)
+    return AccountUse(name=str(name), multiplier=None if times is None else Decimal(times),
+                      symbols=MappingProxyType({one.strip(): other.strip() for one, other in symbols.items()}))
 
 
 # -- the parts of a template -----------------------------------------------------------------------------------------
@@ -109,6 +138,12 @@ class LegSchema(Schema):
     expire_time = Plain()
 
 
+class RiskSchema(Schema):
+    """risk: the quantity by what may be lost at the stop."""
+
+    money = Plain(required=True)
+
+
 class OrderSchema(Schema):
     """One order of a template."""
 
@@ -116,6 +151,7 @@ class OrderSchema(Schema):
     symbol = Plain()
     side = Plain()
     quantity = Plain()
+    risk = fields.Nested(RiskSchema)
     type = Plain()
     price = Plain()
     stop_price = Plain()
@@ -132,7 +168,7 @@ class OrderSchema(Schema):
     options = fields.Dict(keys=fields.String(), values=Plain())
     when = Plain()
     max_age = Duration()
-    account = AccountNames()
+    account = AccountUses()
 
 
 class TestSchema(Schema):
@@ -144,6 +180,7 @@ class TestSchema(Schema):
     alert = fields.Dict(keys=fields.String())
     body = fields.String()
     now = fields.String()
+    instruments = fields.List(fields.Dict(keys=fields.String()))
     expect = fields.Raw(required=True)
 
 
@@ -151,7 +188,7 @@ class TemplateSchema(Schema):
     """A whole template file."""
 
     description = fields.String()
-    account = AccountNames()
+    account = AccountUses()
     alert = fields.Dict(keys=fields.String(), load_default=dict)
     parse = fields.String()
     when = Plain()
@@ -162,7 +199,9 @@ class TemplateSchema(Schema):
     order = fields.Nested(OrderSchema)
     orders = fields.List(fields.Nested(OrderSchema))
     secret = fields.String()
+    allow = fields.List(fields.String())
     dry_run = fields.Boolean(load_default=False, truthy={True}, falsy={False})
+    guards = fields.Nested(GuardsSchema)
     tests = fields.List(fields.Nested(TestSchema))
 
 
@@ -172,14 +211,14 @@ _FRAME = ("kind", "symbol", "ref", "options", "when", "max_age", "account")
 _ENTRY = (*_FRAME, "side", "quantity", "type", "price", "stop_price", "trail", "time_in_force", "expire_time")
 FIELDS_OF: Mapping[str, tuple[str, ...]] = {
     "plain": _ENTRY,
-    "cover": (*_ENTRY, "stop_loss", "legs", "reference"),
+    "cover": (*_ENTRY, "risk", "stop_loss", "legs", "reference"),
     "oco": (*_ENTRY, "other"),
-    "oso": (*_ENTRY, "stop_loss", "take_profit", "brackets", "legs", "reference"),
+    "oso": (*_ENTRY, "risk", "stop_loss", "take_profit", "brackets", "legs", "reference"),
     "cancel": (*_FRAME, "legs"),
     "close": _FRAME,
 }
 _ADVICE = {"stop_loss": "use kind: oso (or cover)", "take_profit": "use kind: oso", "brackets": "use kind: oso",
-           "other": "use kind: oco", "quantity": "a partial close comes in a later version of Bridge"}
+           "other": "use kind: oco", "risk": "it needs a stop_loss: use kind: oso (or cover)", "quantity": "a partial close comes in a later version of Bridge"}
 
 
 def check_shape(found: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Where, str]]]:
@@ -206,7 +245,11 @@ def _later(path: Where) -> str:
     name = path[-1] if path else ""
     if len(path) == 1 and name in _LATER_TOP:
         return f"{name} {_LATER}"
+    if len(path) == 1 and name in GUARDS:
+        return f"{name} stands below `guards:`"
     in_order = path[0] == "order" or (path[0] == "orders" and len(path) > 2)
+    if in_order and name == "multiplier":
+        return "multiplier stands beside the account's name: `account: {name: …, multiplier: 0.5}`"
     return f"{name} {_LATER}" if path and in_order and name in _LATER_ORDER else ""
 
 
@@ -249,6 +292,10 @@ def _kind_faults(order: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     for name in ("stop_loss", "take_profit"):
         if isinstance(order.get(name), dict):
             yield from (((name, *below), message) for below, message in _exit_faults(order[name]))
+    if "risk" in order and "quantity" in order:
+        yield ("risk",), "stands in place of quantity: give one of the two"
+    if "risk" in order and kind in ("cover", "oso") and "stop_loss" not in order:
+        yield ("risk",), "needs a stop_loss: how far away that is, is what is risked"
     if isinstance(order.get("brackets"), list) and not 1 <= len(order["brackets"]) <= 2:
         yield ("brackets",), "has one leg or two"
 
@@ -263,9 +310,15 @@ def _no_kind(kind: str) -> str:
 
 def _exit_faults(leg: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     given = [name for name in ("price", "points", "ticks", "percent") if name in leg]
-    if len(given) != 1:
+    if len(given) != 1 and not (given and all(_is_expression(leg[name]) for name in given)):
         found = f"; it has {' and '.join(given)}" if given else ""
-        yield (), f"needs exactly one of price, points, ticks, percent{found}"
-    if "stop_price" in leg and (leg.get("type") != "stop_limit" or given != ["price"]):
+        advice = " (several only as expressions of which one has a value)" if given else ""
+        yield (), f"needs exactly one of price, points, ticks, percent{found}{advice}"
+    if "stop_price" in leg and (
+            not (leg.get("type") == "stop_limit" or _is_expression(leg.get("type"))) or "price" not in given):
         yield ("stop_price",), ("is for `type: stop_limit` beside `price`: stop_price is the trigger, price the limit; "
                                 "a plain stop takes `price`")
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and "{{" in value

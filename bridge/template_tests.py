@@ -10,6 +10,7 @@ from typing import Any
 from bridge.alert import Body, read_body
 from bridge.errors import InputError
 from bridge.filters import ExpressionError
+from bridge.instruments import NO_MASTERS, Index, Masters, read_listed
 from bridge.rendering import Rendered, Template
 from bridge.schemas import Where
 from bridge.values import read_decimal, read_time
@@ -29,21 +30,54 @@ def run_tests(template: Template, tests: Sequence[Mapping[str, Any]]) -> Iterato
             yield (*path, "now"), str(error)
             continue
         try:
-            found: Rendered | InputError = _run(template, test, received_at)
+            masters = _masters(template, test.get("instruments", ()))
+        except _ListFault as fault:
+            yield (*path, "instruments", fault.place), str(fault)
+            continue
+        try:
+            found: Rendered | InputError = _run(template, test, received_at, masters)
         except InputError as error:
             found = error
         for below, message in _compare(test["expect"], found):
             yield (*path, "expect", *below), f"test {name!r}: {message}"
 
 
-def _run(template: Template, test: Mapping[str, Any], received_at: datetime | None) -> Rendered:
+class _ListFault(ValueError):
+    """One of a test's instruments that cannot be read: its place in the list."""
+
+    def __init__(self, place: int, message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def _masters(template: Template, listed: Sequence[Mapping[str, Any]]) -> Masters:
+    """The instrument masters of a test: what it lists; without a list its symbols are not looked up.
+
+    Never those of today: a test that passes once is to pass for ever.
+    """
+    if not listed:
+        return NO_MASTERS
+    found = []
+    for place, each in enumerate(listed):
+        try:
+            found.append(read_listed(each))
+        except ValueError as error:
+            raise _ListFault(place, str(error)) from None
+    index = Index(found)
+    accounts = [template.known_accounts[name] for name in template.accounts]
+    urls = [template.brokers[account.broker].master_url(account) for account in accounts]
+    return Masters({url: index for url in urls if url is not None})
+
+
+def _run(template: Template, test: Mapping[str, Any], received_at: datetime | None, masters: Masters) -> Rendered:
     if "body" in test:
         body = read_body(test["body"].encode())
         fields = template.read(body)
     else:
         body = Body("json", test["alert"], "")
         fields = template.read_named(test["alert"])
-    return template.render(fields, body, received_at=received_at or _moment(template, fields, body))
+    return template.render(fields, body, received_at=received_at or _moment(template, fields, body),
+                           masters=masters)
 
 
 def _moment(template: Template, fields: Mapping[str, Any], body: Body) -> datetime:
@@ -64,7 +98,8 @@ def _compare(expected: Any, found: Rendered | InputError) -> Iterator[tuple[Wher
         elif str(expected["error"]) not in str(found):
             yield ("error",), f"the alert is refused, but with other words: {_one_line(found)}"
         return
-    orders = [{**each.order.to_json(), "account": each.account} for each in found.orders]
+    orders = [{**each.order.to_json(), "account": each.account, **({"refused": each.refused} if each.refused else {})}
+              for each in found.orders]
     if wants_error:
         yield ("error",), f"the alert is not refused: it makes {_count(orders)}"
     elif wants_skip:
@@ -76,11 +111,27 @@ def _compare(expected: Any, found: Rendered | InputError) -> Iterator[tuple[Wher
         if len(expected) != len(orders):
             yield (), f"the alert makes {_count(orders)}, expected {len(expected)}"
         for place, (want, order) in enumerate(zip(expected, orders, strict=False)):
-            yield from _differences(want, order, (place,))
+            yield from _order_differences(want, order, (place,))
     elif len(orders) != 1:
         yield (), f"the alert makes {_count(orders)}; give a list of what is expected of each"
     else:
-        yield from _differences(expected, orders[0], ())
+        yield from _order_differences(expected, orders[0], ())
+
+
+def _order_differences(expected: Any, order: Mapping[str, Any], path: Where) -> Iterator[tuple[Where, str]]:
+    """An order that guards refuse is one only where it is expected: `refused: true`, or words of the reason."""
+    reason, wanted = str(order.get("refused", "")), expected.get("refused") if isinstance(expected, dict) else None
+    if not wanted and reason:
+        yield path, f"the order is refused: {reason}"
+    elif wanted and not reason:
+        yield (*path, "refused"), "the order is not refused"
+    elif isinstance(wanted, str) and wanted not in reason:
+        yield (*path, "refused"), f"the order is refused, but with other words: {reason}"
+    elif isinstance(expected, dict):
+        named = {name: value for name, value in expected.items() if name != "refused"}
+        yield from _differences(named, order, path)
+    else:
+        yield from _differences(expected, order, path)
 
 
 def _count(orders: Sequence[Any]) -> str:

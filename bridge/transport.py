@@ -32,6 +32,7 @@ import websocket
 
 from bridge.call import Call, Reply
 from bridge.clock import monotonic
+from bridge.errors import ServiceError
 from bridge.numbers import dump_json, load_json
 
 LARGEST_REPLY = 8 * 1024 * 1024
@@ -381,7 +382,7 @@ class Transport:
         try:
             with self._http.request(call.method, call.url, data=data, headers=dict(call.headers), stream=True,
                                     allow_redirects=False, timeout=(min(5.0, deadline.left()), deadline.left())) as got:
-                body = _read(got, deadline)
+                body = _read(got, deadline, LARGEST_REPLY)
                 return Reply(status=got.status_code, text=_text(body), headers=_some_headers(got.headers))
         finally:
             _in_hand.watch = _in_hand.deadline = None
@@ -497,12 +498,31 @@ def _frame_reply(text: str) -> Reply:
     return Reply(status=200, text=dump_json(more["data"] if set(more) == {"data"} else more))
 
 
-def _read(got: requests.Response, deadline: _Deadline) -> bytes:
+def download(url: str, *, within_s: float, most: int) -> bytes:
+    """What stands at an address, asked for once, without a log-in. Raises ServiceError in words."""
+    transport, watch, deadline = Transport(within_s), _Watch(lambda: None), _Deadline(_reaper, within_s)
+    _in_hand.watch, _in_hand.deadline = watch, deadline
+    try:
+        with transport._http.get(url, stream=True, allow_redirects=False,
+                                 timeout=(min(_CONNECT_S, deadline.left()), deadline.left())) as got:
+            body = _read(got, deadline, most)
+        if got.status_code != 200:
+            raise ServiceError(f"{host_of(url)} answered with HTTP {got.status_code}")
+        return body
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise ServiceError(f"{host_of(url)}: {_words(error, deadline, within_s, watch.sent)}") from None
+    finally:
+        _in_hand.watch = _in_hand.deadline = None
+        deadline.done()
+        transport.close()
+
+
+def _read(got: requests.Response, deadline: _Deadline, most: int) -> bytes:
     pieces, size = [], 0
     for piece in got.raw.stream(65536, decode_content=True):
         size += len(piece)
-        if size > LARGEST_REPLY:
-            raise ValueError(f"the reply is larger than {LARGEST_REPLY} bytes")
+        if size > most:
+            raise ValueError(f"the reply is larger than {most} bytes")
         if monotonic() > deadline.at:
             raise TimeoutError
         pieces.append(piece)

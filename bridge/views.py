@@ -134,3 +134,27 @@ def alert_view(alert: str, values: Mapping[str, str]) -> dict[str, Any]:
             "orders": [{"id": each["id"], "account": each["account"]} for each in orders]}
 
 
+def replay_view(alert: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """An alert to be replayed: as it is listed, its moment of receipt, the fingerprint of the body as it came, and of
+    its orders the states they began with."""
+    view = alert_view(alert, values)
+    states = {order["id"]: order.get("state", "") for order in load_own_json(values.get("orders") or "[]")} if (
+        view["orders"]) else {}
+    return {**view, "received_ms": int(values.get("received", "0")), "fingerprint": values.get("fingerprint", ""),
+            "orders": [{**order, "state": states[order["id"]]} for order in view["orders"]]}
+
+
+def sent_view(given: Mapping[str, Any], values: Mapping[str, str], records: Sequence[str]) -> dict[str, Any] | None:
+    """An order of an alert as it was decided and sent then; None where its record is gone or damaged.
+
+    `given` is what the alert keeps of it; `at_receipt` is the state that it began with.
+    """
+    try:
+        order = load_own_json(values["order"])
+    except (KeyError, ValueError):
+        return None
+    state = values.get("state", "")
+    return {"id": given["id"], "account": given["account"], "at_receipt": given.get("state", state), "state": state,
+            "reason": values.get("reason", ""), "broker": values.get("broker", ""),
+            "order": order, "dry_run": values.get("dry_run") == "1" or state == "dry_run",
+            "calls": calls_view(records)}

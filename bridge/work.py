@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from bridge.futures import DEFAULT_ROLL, FUTURES, Futures, Roll
+from bridge.guards import NONE, Guards
 from bridge.order import Order
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -47,7 +49,8 @@ class Account:
 
     `rest_url` and `ws_url` are scheme, host and port without a trailing slash (`base_url` applied). `login` names the
     log-in: accounts with the same one share token, budget and waits; it holds no secret. `options` are the account's
-    broker-specific settings with defaults filled in (`stop_loss_value`, `cancel_parameters`, …).
+    broker-specific settings with defaults filled in (`stop_loss_value`, `cancel_parameters`, …). `futures` is the product
+    table with what `products:` says of it, `roll` when continuous symbols go to the next month.
     """
 
     name: str
@@ -62,8 +65,10 @@ class Account:
     login: str = ""
     credentials: Credentials = field(default_factory=lambda: Credentials({}))
     options: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    roll_days: int = 8
+    futures: Futures = FUTURES
+    roll: Roll = DEFAULT_ROLL
     budget: Budget = field(default_factory=Budget)
+    guards: Guards = NONE
     dry_run: bool = False
     real_money: bool = True
 

@@ -11,6 +11,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ import structlog
 
 from bridge.broker import Broker
 from bridge.call import Seen
-from bridge.clock import monotonic
+from bridge.clock import monotonic, now
 from bridge.errors import DamagedRecord, LedgerAway
 from bridge.lane import (
     Lane,
@@ -33,6 +34,7 @@ from bridge.lane import (
 )
 from bridge.ledger import Lease, Ledger
 from bridge.life import ENDED
+from bridge.rolls import rolls_of
 from bridge.session import Login, Session
 from bridge.settings import Settings
 from bridge.work import Account
@@ -69,6 +71,7 @@ class Worker:
                 self._logins[account.login] = Login(brokers[account.broker], account, ledger, settings.secret)
         self._owned: dict[str, Ownership] = {}
         self._ownerless: dict[str, int] = {}
+        self._rolls_told: dict[str, date] = {}
         self._followers = [_Follower(self) for _ in range(min(_FOLLOWERS, len(self.accounts)))]
         self.stop = threading.Event()
 
@@ -203,6 +206,16 @@ class Worker:
         _try("orders that the lane does not name", account.name, self._set_astray_aside, own, 500)
         _try("look-ups that are due", account.name, look_up_what_is_due)
         _try("the log-in's token", account.name, self._logins[account.login].announce, account)
+        _try("the rolls ahead", account.name, self._tell_rolls, account)
+
+    def _tell_rolls(self, account: Account) -> None:
+        """Warn of the rolls ahead of contracts that this account has entered: at start, and once a day."""
+        today = now().date()
+        if self._rolls_told.get(account.name) == today:
+            return
+        for words in rolls_of(self.ledger.entered(account.name), account, self.brokers[account.broker].symbol_form(), today):
+            log.warning("a roll is ahead: look which month your chart and your position name", account=account.name, roll=words)
+        self._rolls_told[account.name] = today
 
     def _set_astray_aside(self, own: Ownership, most: int) -> None:
         """Tell a person of orders that would wait for ever, for the lane does not name them."""

@@ -63,14 +63,16 @@ class BookBroker(ToyBroker):
     def _cancel(self, work: Work) -> Plan:
         ended: dict[str, Seen] = {}
         for target in work.targets:
+            all_there = True  # a part that is not there may still be on its way
             for step in _steps(target):
                 reply = yield self._write(target, "cancel", target.ids.client_id(_leg(step)), f"cancel.{step}")
                 if reply.status == 400:
                     return Rejected(reason=reply.words)
                 if not _is_heard(reply):
                     return Unknown(reason=reply.words)
-                if reply.status == 200 and step == "entry":
-                    ended[target.ids.order_id] = Seen(broker_status="canceled")
+                all_there = all_there and reply.status == 200
+            if all_there:
+                ended[target.ids.order_id] = Seen(broker_status="canceled")
         return Accepted(reason="" if ended else "nothing to cancel", targets=ended)
 
     def _close(self, work: Work) -> Plan:
@@ -133,12 +135,13 @@ class BookServer(ToyServer):
     """The broker itself. `script` holds the words for the next writes:
 
     ok, drop_before and drop_after (it hangs up before or after executing), late (it hangs up, and executes when `arrive`
-    is called), trash (it executes and answers what is no JSON), no (400), busy (429).
+    is called), trash (it executes and answers what is no JSON), no (400), busy (429); or a function that gives one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.on_write: Callable[[str, dict[str, Any]], None] = lambda operation, body: None
+        self.on_read: Callable[[], None] = lambda: None
         self.on_executed: Callable[[str, dict[str, Any]], None] = lambda operation, body: None
         self.empty()
 
@@ -188,9 +191,12 @@ class BookServer(ToyServer):
         if operation == "login":
             return self._say(handler, 200, {"token": "t"})
         if operation in ("find", "open"):
+            self.on_read()
             return self._say(handler, *self._tell(operation, rest))
         self.on_write(operation, body)
         word = self.script.popleft() if self.script else "ok"
+        if callable(word):
+            word = word()
         if word == "ok":
             return self._say(handler, *self._execute(operation, body))
         if word in ("no", "busy"):

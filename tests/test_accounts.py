@@ -63,7 +63,7 @@ def test_the_designs_example_loads(tmp_path: Path) -> None:
     "DEMO1", 123)
     assert (account.rest_url, account.ws_url) == ("https://demo.tradovateapi.com", "wss://demo.tradovateapi.com")
     assert account.credentials["password"] == "hunter2-leak-me"
-    assert account.roll_days == 8
+    assert account.roll.days == 8
     assert not account.real_money
     assert found.accounts["nt8"].transport == "websocket"
     assert found.accounts["india"].client_id == "AB1234"

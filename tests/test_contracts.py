@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.contracts import FUTURES, MONTHS, contract, parse_symbol, product_of
+from bridge.contracts import contract, parse_symbol, product_of
+from bridge.futures import FUTURES, MONTHS, Roll
 
 TODAY = date(2026, 11, 20)
 DAYS = st.dates(date(2000, 1, 1), date(2090, 12, 31))
@@ -63,7 +64,7 @@ def test_the_front_contract_is_the_first_that_is_not_to_be_rolled_out_of(root: s
     expected = [day for day in dates if day - timedelta(days=roll) > today]
 
     for place in (1, 2):
-        found = parse_symbol(contract(f"{root}{place}!", today=today, roll_days=roll, form="ninjatrader"))
+        found = parse_symbol(contract(f"{root}{place}!", today=today, roll=Roll(roll), form="ninjatrader"))
         assert found.month is not None
         century = today.year // 100 * 100
         assert future.expiry(century + int(found.year), found.month) == expected[place - 1]
@@ -81,9 +82,9 @@ def test_days_of_expiry_follow_the_exchanges_rules_without_holidays(root: str, y
 
 
 def test_the_roll_happens_so_many_days_before_expiry() -> None:
-    assert contract("ES1!", today=date(2026, 12, 9), roll_days=8) == "ESZ6"
-    assert contract("ES1!", today=date(2026, 12, 10), roll_days=8) == "ESH7"
-    assert contract("ES1!", today=date(2026, 12, 17), roll_days=0) == "ESZ6"
+    assert contract("ES1!", today=date(2026, 12, 9), roll=Roll(8)) == "ESZ6"
+    assert contract("ES1!", today=date(2026, 12, 10), roll=Roll(8)) == "ESH7"
+    assert contract("ES1!", today=date(2026, 12, 17), roll=Roll(0)) == "ESZ6"
 
 
 @pytest.mark.parametrize(("symbol", "words"), [

@@ -243,6 +243,9 @@ def test_what_each_shipped_template_shows_first_is_accepted_by_its_broker(deploy
 
     status, answer = get(f"{base}/hook/{name}/a-secret-of-the-tests-0123456789", text.encode())
 
+    if "sessions" in str(answer.get("refused")):  # a template that shows this guard, asked outside of its hours
+        assert status == 200 and [each["state"] for each in answer["orders"]] == ["refused"]
+        return
     assert status == 202, deployment.said()
     order = answer["orders"][0]["id"]
     until(lambda: state_of(deployment, order) in ("accepted", "rejected", "unknown"), 20, "the order is carried out")

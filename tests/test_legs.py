@@ -26,7 +26,7 @@ def numbers(**given: Any) -> dict[str, Any]:
     (BUY, "stop_loss", {"ticks": 20}, "5295.25"), (SELL, "stop_loss", {"ticks": 20}, "5305.25"),
     (BUY, "take_profit", {"points": 10}, "5310.25"), (SELL, "take_profit", {"points": 10}, "5290.25"),
     (BUY, "stop_loss", {"points": "1.1"}, "5299.25"), (SELL, "stop_loss", {"points": "1.1"}, "5301.25"),
-    (BUY, "take_profit", {"points": "1.1"}, "5301.25"), (SELL, "take_profit", {"points": "1.1"}, "5299.25"),
+    (BUY, "take_profit", {"points": "1.1"}, "5301.50"), (SELL, "take_profit", {"points": "1.1"}, "5299.00"),
     (BUY, "stop_loss", {"percent": 1}, "5247.25"), (BUY, "stop_loss", {"price": "5295.3"}, "5295.3"),
     (replace(BUY, tick=None), "stop_loss", {"percent": 1}, "5247.2475"),
     (replace(BUY, type="stop", price=None, stop_price=Decimal(5000)), "stop_loss", {"points": 5}, "4995"),
@@ -58,7 +58,7 @@ def test_a_market_entrys_distances_stay_distances_where_the_broker_counts_from_t
     trailing = resolve_exit("stop_loss", numbers(type="trailing_stop", points=6), AT_MARKET)
 
     assert (stop.offset, stop.stop_price) == (6, None)
-    assert percent.offset == 53
+    assert percent.offset == Decimal("53.25")
     assert (trailing.offset, trailing.trail) == (6, 6)
 
 
@@ -150,7 +150,7 @@ PRICES = st.decimals("1000", "9000", places=2)
 
 
 @given(st.sampled_from(["buy", "sell"]), st.sampled_from(["stop_loss", "take_profit"]), PRICES, DISTANCES, TICKS)
-def test_rounding_never_moves_an_exit_away_from_its_entry(side: Any, role: str, price: Decimal, points: Decimal,
+def test_rounding_never_makes_a_stop_looser_or_a_target_a_worse_price(side: Any, role: str, price: Decimal, points: Decimal,
                                                           tick: Decimal | None) -> None:
     leg = resolve_exit(role, {"points": points}, Entry(side=side, type="limit", price=price, tick=tick))
 
@@ -158,6 +158,34 @@ def test_rounding_never_moves_an_exit_away_from_its_entry(side: Any, role: str, 
     assert at is not None
     below = (side == "buy") == (role == "stop_loss")
     distance = price - at if below else at - price
-    assert distance <= points
-    assert points - distance < (tick or Decimal("0.000001"))
+    assert 0 <= (points - distance if role == "stop_loss" else distance - points) < (tick or Decimal("0.000001"))
     assert tick is None or at % tick == 0
+
+
+@given(st.sampled_from(["buy", "sell"]), st.sampled_from(["stop_loss", "take_profit"]), PRICES, DISTANCES, TICKS)
+def test_a_distance_from_the_fill_is_rounded_the_same_way(side: Any, role: str, reference: Decimal, points: Decimal,
+                                                          tick: Decimal | None) -> None:
+    entry = Entry(side=side, type="market", from_fill=True, reference=reference, tick=tick)
+    below = (side == "buy") == (role == "stop_loss")
+    for given_as in ({"points": points}, {"price": reference - points if below else reference + points}):
+        if role == "stop_loss" and points < (tick or 0):
+            with pytest.raises(LegFault, match="less than one tick"):
+                resolve_exit(role, given_as, entry)
+            continue
+        offset = resolve_exit(role, given_as, entry).offset
+        assert offset is not None
+        assert 0 <= (points - offset if role == "stop_loss" else offset - points) < (tick or Decimal("0.000001"))
+        assert tick is None or offset % tick == 0
+
+
+@given(st.sampled_from(["buy", "sell"]), PRICES, DISTANCES, TICKS)
+def test_a_trail_that_is_worked_out_is_never_longer_than_asked_and_on_the_tick(side: Any, price: Decimal, points: Decimal,
+                                                                               tick: Decimal | None) -> None:
+    entry = Entry(side=side, type="limit", price=price, tick=tick)
+    try:
+        leg = resolve_exit("stop_loss", {"points": points, "type": "trailing_stop"}, entry)
+    except LegFault as fault:
+        assert "less than one tick" in str(fault)
+        return
+    assert leg.trail is not None and 0 < leg.trail <= points
+    assert tick is None or leg.trail % tick == 0

@@ -44,7 +44,7 @@ _numbers = itertools.count()
 
 def alert(**fields: Any) -> dict[str, Any]:
     """An alert like no other."""
-    return {"ticker": "ESZ6", "action": "buy", "price": f"5300.{next(_numbers):06d}", "time": moment(), **fields}
+    return {"ticker": "ESZ6", "action": "buy", "price": str(5000 + next(_numbers) / 4), "time": moment(), **fields}
 
 
 def write_files(folder: Path) -> dict[str, str]:
@@ -328,7 +328,8 @@ def test_readiness_counts_what_is_broken_and_names_nothing(hook: Hook) -> None:
     answer = hook.get("/readyz")
 
     assert answer.status == 200
-    assert answer.json == {"ready": True, "templates": 5, "broken_templates": 3, "waiting_for_a_person": 0}
+    assert answer.json == {"ready": True, "templates": 5, "broken_templates": 3, "stale_templates": 0,
+                           "waiting_for_a_person": 0}
     assert hook.get("/healthz").json == {"status": "ok"}
 
 

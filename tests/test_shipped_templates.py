@@ -94,11 +94,19 @@ def test_its_own_tests_have_a_buy_a_sell_and_an_alert_that_makes_no_order(name: 
     sides = {side for test in tests for side in sides_in(test["expect"])}
 
     assert {"buy", "sell"} <= sides
-    assert any(set(test["expect"]) & {"skipped", "error"} for test in tests)
+    assert any(set(each) & {"skipped", "error"} for test in tests for each in expected_of(test))
     assert all("now" in test for test in tests), "a test without `now` would come out differently with every roll"
 
 
+def expected_of(test: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a test expects of each order: one of them, or a list."""
+    found = test["expect"]
+    return found if isinstance(found, list) else [found]
+
+
 def sides_in(expected: Any) -> set[str]:
+    if isinstance(expected, list):
+        return {side for each in expected for side in sides_in(each)}
     if isinstance(expected, dict):
         return {value for name, value in expected.items() if name == "side"} | {
             side for value in expected.values() for side in sides_in(value)}
@@ -107,7 +115,7 @@ def sides_in(expected: Any) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_the_template_is_tested_by_it(name: str) -> None:
-    tested = {test["expect"]["kind"] for test in written(name)["tests"] if "kind" in test["expect"]}
+    tested = {each["kind"] for test in written(name)["tests"] for each in expected_of(test) if "kind" in each}
 
     assert {order["kind"] for order in orders_of(name)} == tested
 
@@ -124,7 +132,7 @@ def test_it_says_what_it_is_for_and_warns_of_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_to_paste_into_tradingview_reads_the_fields_that_it_needs(name: str) -> None:
     template = loaded(name)
-    message = template.message()
+    message = template.message().text
 
     for field in template.fields.declared.values():
         assert field.optional or template.pattern or f'"{field.path[0]}"' in message

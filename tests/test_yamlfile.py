@@ -60,7 +60,7 @@ def test_such_a_word_is_refused_as_a_name_too() -> None:
 @pytest.mark.parametrize(("text", "words"), [
     ("a: 1\na: 2\n", "2:1: a: stands twice"), ("a: &x 1\n", "anchor"), ("a: *x\n", "alias"), ("a: !!str b\n", "tag"),
     ("a: !python/object:os b\n", "tag"), ("a: 1\n---\nb: 2\n", "second document"),
-    ("%YAML 1.1\n---\na: 1\n", "directives"), ("a: [1\n", "no YAML"), ("a: b: c\n", "no YAML"),
+    ("%YAML 1.1\n---\na: 1\n", "directives"), ("a: [1\n", "no YAML"), ("a: b: c\n", "second colon"),
     ("{{ x }}: 1\n", "must be a text"), ("a: \x01\n", "no YAML"), (b"a: \xe9\n", "1:4: is not UTF-8"),
     (b"a: 1\nb: \0\n", "2:4: holds a NUL"), ("x" * (MAX_BYTES + 1), "256 kB"), ("a: " + "9" * 31 + "\n", "30 digits"),
     ("- " * 21 + "a", "20 levels")])

@@ -38,7 +38,7 @@ from urllib.parse import quote, unquote
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import OneOf
 
-from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, capability_faults
+from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, Starter, capability_faults
 from bridge.call import (
     Absent,
     Accepted,
@@ -64,6 +64,9 @@ CAPABILITIES = Capabilities(
     kinds={"plain": "native", "oco": "composed", "oso": "native", "cancel": "native", "close": "native"},
     instead={"cover": "use kind: oso with options.strategy (an ATM template of your NinjaTrader owns the stop), or "
                       "place the entry as kind: plain and its stop as an order of its own once it is filled"},
+    to_know={"close": "our own orders on it are cancelled first; orders that you placed by hand stay",
+             "oco": "two orders are sent one after the other; between them only the first one stands",
+             "oso": "the ATM template of your NinjaTrader owns the exits: Bridge neither sees nor moves them"},
     types=frozenset({"market", "limit", "stop", "stop_limit"}),
     leg_types=frozenset({"limit", "stop", "stop_limit"}),
     times_in_force=frozenset({"day", "gtc"}),
@@ -116,10 +119,12 @@ class AccountFields(Schema):
 class OrderOptions(Schema):
     """CrossTrade's own fields of an order. `orderId` is for a cancel only: the bridge makes its own ids."""
 
-    strategy = fields.String(validate=_plain_text)
-    requireMarketPosition = fields.String(validate=_position_list)
-    maxPositions = _Count()
-    orderId = fields.String(validate=_an_id)
+    strategy = fields.String(validate=_plain_text,
+                             metadata={"description": "of an oso: the name of the ATM template that owns the exits"})
+    requireMarketPosition = fields.String(validate=_position_list,
+                                          metadata={"description": "flat, long or short: else it is refused there"})
+    maxPositions = _Count(metadata={"description": "refuse to open when so many positions are open"})
+    orderId = fields.String(validate=_an_id, metadata={"description": "of a cancel: an order that is not ours"})
 
 
 _OPTION_KINDS: Mapping[str, tuple[str, ...]] = {
@@ -185,6 +190,7 @@ class CrossTrade(Broker):
     credential_names: ClassVar[Mapping[str, bool]] = {"token": True}
     sandbox_credentials: ClassVar[Mapping[str, str]] = {"token": "sandbox-crosstrade-token"}
     options_schema: ClassVar[type[Schema]] = OrderOptions
+    starter: ClassVar[Starter] = Starter(options={"oso": {"strategy": "My ATM"}}, own_exits=False)
 
     def moves_real_money(self, environment: str, account: str) -> bool:
         """NinjaTrader's own simulation accounts (Sim101, Playback101, DEMO4711) do not; a name in doubt does."""
@@ -406,7 +412,7 @@ def _cancel(work: Work) -> Plan:
     if tally.refused and not tally.done:
         return Rejected(reason=_joined(*tally.refused.values(), *tally.notes))
     return Accepted(reason=_joined(*tally.notes) if tally.done or tally.notes else "nothing to cancel",
-                    targets=tally.seen, alarm=tally.left())
+                    targets=tally.seen, alarm=tally.left(), found_nothing=not tally.done)
 
 
 def _close(work: Work) -> Plan:
@@ -427,7 +433,8 @@ def _close(work: Work) -> Plan:
     alarm = f"an order of ours may still rest on {work.order.symbol}: {tally.left()}" if tally.left() else ""
     if verdict is None or nothing_open:
         nothing = "nothing open" if nothing_open or found.get("closedPositions") == [] else ""
-        return Accepted(reason=_joined(nothing, _warning(found), *tally.notes), targets=tally.seen, alarm=alarm)
+        return Accepted(reason=_joined(nothing, _warning(found), *tally.notes), targets=tally.seen, alarm=alarm,
+                        found_nothing=bool(nothing) and not tally.done)
     bare = f"{tally.done} of its orders were withdrawn before: what stands may be unprotected" if tally.done else ""
     words = _joined(verdict.reason, bare, alarm)
     return Rejected(reason=words) if isinstance(verdict, Rejected) else Unknown(reason=words)

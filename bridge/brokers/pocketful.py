@@ -37,10 +37,7 @@ The traps that cost money:
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +49,7 @@ from urllib.parse import quote
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, distance, legs_of
+from bridge.broker import UNKNOWN, Broker, Capabilities, Sketch, Starter, distance, legs_of
 from bridge.call import (
     Absent,
     Accepted,
@@ -72,8 +69,10 @@ from bridge.call import (
     Token,
     Unknown,
 )
+from bridge.instruments import EXCHANGES, Market, digits, identify, numbered_symbol, same_number, symbol_fault
 from bridge.numbers import shortest
 from bridge.order import Leg, Order, Product, opposite
+from bridge.totp import key_of, totp
 from bridge.waits import retry_after_s
 from bridge.work import Account, Budget, Work
 
@@ -83,12 +82,12 @@ CAPABILITIES = Capabilities(
     instead=MappingProxyType({
         "oco": "two orders that cancel each other don't exist there without an entry; use kind: oso (a bracket order: "
                "entry, stop and target in one) or kind: cover (entry and stop)"}),
-    types=frozenset({"market", "limit", "stop", "stop_limit"}),
+    types=frozenset({"market", "limit", "stop", "stop_limit"}), times_in_force=frozenset({"day", "ioc"}),
+    doubtful_types=dict.fromkeys(("market", "stop"), "market orders of an API need market protection, which it does not "
+                                                     "carry; use limit, or stop_limit"),
     leg_types=frozenset({"stop", "trailing_stop", "limit"}),
-    times_in_force=frozenset({"day", "ioc"}),
 )
 
-EXCHANGES = ("NSE", "BSE", "NFO", "MCX", "CDS", "BFO")
 PRODUCTS = ("CNC", "MIS", "NRML")
 
 
@@ -96,7 +95,7 @@ class _Readable(fields.Field[Any]):
     """A value that YAML may have read as text, number or Decimal: taken if `read` understands it."""
 
     def __init__(self, read: Callable[[Any], Any], wanted: str) -> None:
-        super().__init__()
+        super().__init__(metadata={"description": wanted})
         self._read, self._wanted = read, wanted
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
@@ -109,11 +108,11 @@ class _Readable(fields.Field[Any]):
 class OrderOptions(Schema):
     """An order's `options`, in Pocketful's names."""
 
-    exchange = fields.String(validate=validate.OneOf(EXCHANGES))
-    instrument_token = _Readable(lambda value: _digits(value), "digits, like 14366")
-    product = fields.String(validate=validate.OneOf(PRODUCTS))
+    exchange = fields.String(validate=validate.OneOf(EXCHANGES), metadata={"description": "where it is traded"})
+    instrument_token = _Readable(lambda value: digits(value), "digits, like 14366")
+    product = fields.String(validate=validate.OneOf(PRODUCTS), metadata={"description": "CNC delivery, MIS intraday, NRML"})
     disclosed_quantity = _Readable(lambda value: _count(value), "a whole number of at least 0")
-    amo = fields.Boolean(truthy={True, "true"}, falsy={False, "false"})
+    amo = fields.Boolean(truthy={True, "true"}, falsy={False, "false"}, metadata={"description": "an after-market order"})
     oms_order_id = _Readable(lambda value: _id(value), "an order id as the order book shows it, like 202403132605")
 
 
@@ -159,10 +158,8 @@ _INDIA_S: Final = 19_800
 _CLOCKS: Final = (0, _INDIA_S, -_INDIA_S)
 """By how much a time of the broker's may be off: India's time may have been written as UTC or the other way round."""
 _SLACK_S: Final = 3_900
-"""How far the broker's clock may be off ours where times of entry and days are compared: an hour may be set wrongly."""
-_TRIES: Final = 20
-_TRY_EVERY_S: Final = 0.5
-_TRIES_FOR_ANOTHERS: Final = 5
+"""How far the broker's clock may be off ours where times of entry are compared: an hour may be set wrongly."""
+_TRIES, _TRY_EVERY_S, _TRIES_FOR_ANOTHERS = 20, 0.5, 5
 """How often a close looks whether another's market order has ended, before it makes room for other orders."""
 _FILL_SHOWS_S: Final = 2.0
 """How long the positions may go without a fill that the order book already shows: a guess, no page says."""
@@ -203,6 +200,12 @@ class Pocketful(Broker):
         "token": "sandbox-token", "channel_id": "SANDBOX", "channel_secret": "sandbox-password", "pin": "123456",
         "totp_secret": "JBSWY3DPEHPK3PXP"})
     options_schema = OrderOptions
+    starter = Starter(ticker="SBIN", price="800.05", tick="0.05", options={
+        "": {"exchange": "NSE"}, "plain": {"exchange": "NSE", "product": "MIS"}, "cancel": {}})
+    currency = "INR"
+    default_roll: ClassVar[Mapping[str, Any] | None] = MappingProxyType({"days_before_expiry": 0})
+    front_until_days = 0
+    lists_instruments = True
 
     def hosts(self, environment: str, options: Mapping[str, Any]) -> tuple[str, str]:
         """The address belongs to the style of the API, not to an environment: there is only the live one."""
@@ -211,6 +214,8 @@ class Pocketful(Broker):
     def account_faults(self, account: Account) -> Iterator[tuple[str, str]]:
         """What the chosen log-in lacks."""
         given = account.credentials
+        if account.roll.months:
+            yield "roll", "months are of the table's futures; write the contract itself, NSE:NIFTYZ2026, or say days"
         if _option(account, "log_in") == "token":
             if not given.get("token"):
                 yield "credentials.token", ("is missing: today's access token, from the portal's one-click button or "
@@ -223,7 +228,7 @@ class Pocketful(Broker):
                 yield f"credentials.{name}", "is missing: `log_in: password` needs it"
         if not (given.get("totp_secret") or given.get("pin")):
             yield "credentials.totp_secret", "is missing: the second factor is a totp_secret or a pin"
-        if given.get("totp_secret") and _totp_key(given["totp_secret"]) is None:
+        if given.get("totp_secret") and key_of(given["totp_secret"]) is None:
             yield "credentials.totp_secret", "is not the base32 text that the authenticator app was given"
 
     def login_name(self, account: Account) -> str:
@@ -238,6 +243,25 @@ class Pocketful(Broker):
         """Never the product table's futures: the symbol is the trader's own word, the token says what is traded."""
         return Product()
 
+    def master_url(self, account: Account) -> str | None:
+        """Contract files are documented on trade.pocketful.in alone, for every style of the API; they need no log-in."""
+        base = _HOSTS["trade"][0] if account.rest_url == _HOSTS["algo"][0] else account.rest_url
+        return f"{base}/api/v1/contract/Compact?info=download&exchanges=NSE,NFO,BSE,BFO,MCX"
+
+    def identify(self, symbol: str, options: Mapping[str, Any], account: Account,
+                 market: Market) -> tuple[Mapping[str, Any], Product]:
+        """A number that is given wins: then the master only tells its tick and lot."""
+        exchange, token = _instrument(symbol, options, account)
+        if token is None:
+            return identify(symbol, options, _option(account, "exchange") or "", account.roll.days, market)
+        found = market.index.numbered(*same_number(exchange, token)) if market.index else None
+        return options, found.product if found else Product()
+
+    def point_value_of(self, order: Order, account: Account) -> Decimal | None:
+        """A rupee for each share, as futures and options on shares count them too; of commodities it is not told."""
+        is_share = _instrument(order.symbol, order.options, account)[0] in ("NSE", "BSE", "NFO", "BFO")
+        return Decimal(1) if is_share else None
+
     def counter_name(self, account: Account) -> str | None:
         """One counter per client for `user_order_id`."""
         return f"pocketful:{account.client_id}"
@@ -251,6 +275,9 @@ class Pocketful(Broker):
         kind = work.order.kind
         faults = list(_refusals(work.order.to_json(), work.account)) if kind in _PLANS else [
             ("kind", CAPABILITIES.instead[kind])]
+        _, token = _instrument(work.order.symbol, work.order.options, work.account)
+        if kind != "cancel" and not (isinstance(token, Placeholder) or digits(token)):
+            faults.append(("options.instrument_token", "is not known: the symbol was not looked up"))
         return _refused(faults) if faults else _PLANS[kind](work)
 
     def look_up(self, work: Work) -> LookUp:
@@ -312,7 +339,7 @@ def _password_log_in(account: Account, now: float, midnight: float) -> LogIn:
     question = _id(_part(questions[0], "question_id")) if isinstance(questions, list) and questions else ""
     if not question or not _part(asked, "twofa_token"):
         return _no_log_in(first, "user name and password")
-    key = _totp_key(given.get("totp_secret", ""))
+    key = key_of(given.get("totp_secret", ""))
     answer = totp(key, now) if question == "100" and key else given.get("pin", "") if question != "100" else ""
     if not answer:
         wanted = "TOTP, and the account has no totp_secret" if question == "100" else "PIN, and the account has no pin"
@@ -341,22 +368,6 @@ def _no_log_in(reply: Reply, what: str) -> LoginRefused:
                         wait_s=_retry_after(reply) if reply.status == 429 else 30)
 
 
-def totp(key: bytes, now: float, digits: int = 6) -> str:
-    """The one-time password of RFC 6238 (SHA-1, 30 s) for `now` in seconds since the epoch."""
-    hashed = hmac.new(key, int(now // 30).to_bytes(8, "big"), hashlib.sha1).digest()
-    start = hashed[-1] & 15
-    number = int.from_bytes(hashed[start:start + 4], "big") & 0x7FFFFFFF
-    return str(number % 10**digits).zfill(digits)
-
-
-def _totp_key(secret: str) -> bytes | None:
-    text = re.sub(r"[\s=-]", "", secret).upper()
-    try:
-        return base64.b32decode(text + "=" * (-len(text) % 8)) or None
-    except (binascii.Error, ValueError):
-        return None
-
-
 # What it cannot do
 
 
@@ -381,14 +392,14 @@ def _refusals(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
 def _instrument_faults(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
     options = sketch.get("options") or {}
     exchange, token = _instrument(sketch.get("symbol"), options, account)
+    own = numbered_symbol(sketch.get("symbol")) or ("", "")
     if token is None:
-        yield "options.instrument_token", ("is missing: Pocketful trades by number, e.g. 14366 (an expression will "
-                                           "do); or write the symbol as EXCHANGE:TOKEN, e.g. NSE:14366")
-    own = _symbol_parts(sketch.get("symbol")) or ("", "")
-    if own[0] and "instrument_token" not in options and isinstance(exchange, str) and exchange != own[0]:
-        yield "options.exchange", f"{exchange} disagrees with the symbol's {own[0]}, where the number is another's"
-    if exchange is None:
+        if fault := symbol_fault(sketch.get("symbol"), options.get("exchange")):
+            yield "symbol", fault
+    elif exchange is None:
         yield "options.exchange", f"is missing: {', '.join(EXCHANGES)}; give it here or in the account's options"
+    elif own[0] and "instrument_token" not in options and isinstance(exchange, str) and exchange != own[0]:
+        yield "options.exchange", f"{exchange} disagrees with the symbol's {own[0]}, where the number is another's"
 
 
 def _leg_refusals(sketch: Sketch, account: Account) -> Iterator[tuple[str, str]]:
@@ -766,7 +777,7 @@ class _Row:
 
         self.id, self.exchange_id = _id(raw.get("oms_order_id")), _id(raw.get("exchange_order_id"))
         self.user_order_id = text("user_order_id")
-        self.instrument = _same(text("exchange"), text("instrument_token"))  # tokens repeat across exchanges
+        self.instrument = same_number(text("exchange"), text("instrument_token"))  # tokens repeat across exchanges
         self.side, self.order_type = text("order_side").upper(), text("order_type").upper()
         self.quantity, self.filled = _whole(raw.get("quantity")), _whole(raw.get("filled_quantity")) or 0
         self.entered_at = _whole(raw.get("order_entry_time")) or 0
@@ -872,7 +883,7 @@ def _positions(work: Work) -> Generator[Call | Pause, Any, list[_Position] | _No
         return _NotRead("the positions have another shape than their page shows")
     found = []
     for row in data or ():
-        if _same(row.get("exchange"), row.get("instrument_token") or row.get("token")) != _instrument_of(work):
+        if same_number(row.get("exchange"), row.get("instrument_token") or row.get("token")) != _instrument_of(work):
             continue
         net, product = row.get("net_quantity"), row.get("product")
         if net == _NET:
@@ -982,7 +993,7 @@ class _Hunt:
         if one is None or one.looked_at is None or one.ids.counter is None or one.broker_ids or not book.is_whole:
             return False
         sent = (one.submitted_at or one.created_at).timestamp()
-        if _day(sent - _SLACK_S) != _day(one.looked_at.timestamp() + _SLACK_S):
+        if _day(sent - 300) != _day(one.looked_at.timestamp() + 300):
             return False
         return not any(self._may_be(row, one, sent) for row in book.rows)
 
@@ -991,7 +1002,7 @@ class _Hunt:
         """Whether the row could be ours: by its id, else by what it trades where ids are not known to be kept."""
         if row.user_order_id == str(one.ids.counter):
             return True
-        if one.shows_our_ids and _digits(row.user_order_id) not in ("", "0"):
+        if one.shows_our_ids and digits(row.user_order_id) not in ("", "0"):
             return False
         side, quantity = (one.order.side or "").upper(), one.order.quantity
         since, until = sent - _SLACK_S, (one.looked_at or one.created_at).timestamp() + _SLACK_S
@@ -1316,7 +1327,6 @@ def _told_at(reply: Reply) -> float | None:
 
 _DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(AccountOptions().load({}))
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}|<from: [\w., ]{1,100}>", re.ASCII)
-_SYMBOL: Final = re.compile(rf"(?:({'|'.join(EXCHANGES)}):)?(\d{{1,20}})", re.ASCII)
 
 
 def _option(account: Account, name: str) -> str | None:
@@ -1340,12 +1350,6 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _digits(value: Any) -> str:
-    """A number as YAML may give it, as text without leading zeros; empty for anything else."""
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return str(int(text)) if re.fullmatch(r"\d{1,20}", text, re.ASCII) else ""
-
-
 def _count(value: Any) -> int | None:
     """A whole number of at least zero; an expression gives it as Decimal."""
     number = _whole(value)
@@ -1359,24 +1363,13 @@ def _part(value: Any, name: str) -> Any:
 def _instrument(symbol: Any, options: Mapping[str, Any], account: Account) -> tuple[Any, Any]:
     """(exchange, token): from the options, else from a symbol like NSE:14366 or 14366; the account's exchange last."""
     exchange, token = options.get("exchange"), options.get("instrument_token")
-    if token is None and (found := _symbol_parts(symbol)):
+    if token is None and (found := numbered_symbol(symbol)):
         exchange, token = exchange or found[0] or None, found[1]
     return exchange or _option(account, "exchange"), token
 
 
-def _symbol_parts(symbol: Any) -> tuple[str, str] | None:
-    """A symbol's own exchange (or empty) and token, where it has the form NSE:14366 or 14366."""
-    found = _SYMBOL.fullmatch(symbol) if isinstance(symbol, str) else None
-    return (found[1] or "", str(int(found[2]))) if found else None
-
-
 def _instrument_of(work: Work) -> tuple[str, str]:
-    return _same(*_instrument(work.order.symbol, work.order.options, work.account))
-
-
-def _same(exchange: Any, token: Any) -> tuple[str, str]:
-    """(exchange, token) in one way of writing: "nse" and "014366" are NSE and 14366."""
-    return str(exchange).upper(), _digits(token) or str(token)
+    return same_number(*_instrument(work.order.symbol, work.order.options, work.account))
 
 
 def _legs(order: Order) -> tuple[Leg | None, Leg | None]:

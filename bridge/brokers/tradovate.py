@@ -67,6 +67,7 @@ _No = Rejected | Retry | Unknown
 
 CAPABILITIES = Capabilities(
     kinds=dict.fromkeys(("plain", "cover", "oco", "oso", "cancel", "close"), "native"),
+    to_know={"close": "it cancels every order on that contract in the account, those that you placed by hand too"},
     types=frozenset(TYPES),
     leg_types=frozenset(TYPES) - {"market"},
     times_in_force=frozenset(TIMES_IN_FORCE),
@@ -106,19 +107,23 @@ class _Moment(fields.Field[str]):
         return _iso(moment)
 
 
-def _text(most: int) -> fields.String:
+def _text(most: int, says: str) -> fields.String:
     plain = validate.Regexp(r"[^\x00-\x1f\x7f]+\Z", error="holds a control character or is empty")
-    return fields.String(validate=[validate.Length(min=1, max=most, error=f"has 1 to {most} characters"), plain])
+    return fields.String(validate=[validate.Length(min=1, max=most, error=f"has 1 to {most} characters"), plain],
+                         metadata={"description": says})
 
 
 class OrderOptions(Schema):
     """`options:` of an order, under Tradovate's names. `orderId` is a cancel's: an order that is not ours."""
 
-    maxShow = _Whole()
-    text = _text(64)
-    activationTime = _Moment()
-    customTag50 = _text(50)
-    orderId = _Whole()
+    maxShow = _Whole(metadata={"description": "how many contracts the market sees"})
+    text = _text(64, "a note")
+    activationTime = _Moment(metadata={"description": "when the order goes live"})
+    customTag50 = _text(50, "the exchange's operator tag; leave it out unless yours is registered")
+    orderId = _Whole(metadata={"description": "of a cancel: an order that is not ours"})
+
+
+_OPTIONS = OrderOptions()
 
 
 class AccountOptions(Schema):
@@ -207,6 +212,7 @@ class Tradovate(Broker):
                                                       "device_id": True}
     sandbox_credentials: ClassVar[Mapping[str, str]] = {"name": "sandbox", "password": "sandbox", "cid": "1",
                                                         "sec": "sandbox", "device_id": "bridge-sandbox"}
+    front_until_days: ClassVar[int | None] = 0  # its own `isFront` does not move before the contract has really ended
     options_schema: ClassVar[type[Schema]] = OrderOptions
     log_in_operations: ClassVar[frozenset[str]] = frozenset({"accesstokenrequest"})
     most_log_ins_per_hour: ClassVar[int | None] = 4
@@ -319,7 +325,7 @@ class Tradovate(Broker):
     def submit(self, work: Work) -> Plan:
         """The plan of the order's kind; an order that Tradovate cannot carry is rejected before anything is sent."""
         faults = [f"{name}: {why}" for name, why in self.refusals(work.order.to_json(), work.account)]
-        faults += [f"options.{name}: {why}" for name, why in OrderOptions().validate(dict(work.order.options)).items()]
+        faults += [f"options.{name}: {why}" for name, why in _OPTIONS.validate(dict(work.order.options)).items()]
         if faults:
             return Rejected(reason="not sent: " + "; ".join(faults))
         return (yield from _PLANS[work.order.kind](self, work))
@@ -406,7 +412,7 @@ class Tradovate(Broker):
             yield Pause(seconds=1.0)
             if (yield from _left_on(work, contract, orders_too=kind == "refused")) == "":
                 said = f" (Tradovate: {_texts(reply.json)})" if kind == "refused" else f"; {others}"
-                return Accepted(reason=f"nothing was open on {symbol}{said}")
+                return Accepted(reason=f"nothing was open on {symbol}{said}", found_nothing=True)
         if isinstance(answer, Rejected) and kind == "refused":
             return Unknown(reason=f"{answer.reason}; it may mean that nothing was open")
         return answer
@@ -822,7 +828,7 @@ def _iso(moment: datetime) -> str:
 
 def _options(order: Order) -> dict[str, Any]:
     """The order's options as the wire has them; that they are sound was seen in `submit`."""
-    loaded: dict[str, Any] = OrderOptions().load(dict(order.options))
+    loaded: dict[str, Any] = _OPTIONS.load(dict(order.options))
     return loaded
 
 
@@ -872,7 +878,7 @@ def _option_refusals(sketch: Sketch) -> Iterator[tuple[str, str]]:
     strategy = kind in ("cover", "oso") and sketch.get("type") == "market" and any(
         "offset" in leg for _, leg in legs_of(sketch))
     for name in options:
-        if name not in takes and name in OrderOptions().fields:
+        if name not in takes and name in _OPTIONS.fields:
             yield f"options.{name}", f"a {kind} order at Tradovate takes {' '.join(sorted(takes)) or 'no options'}"
         elif strategy and name != "customTag50":
             yield f"options.{name}", ("a market entry with distances travels as an order strategy, which takes only "
@@ -1046,9 +1052,9 @@ class _Tally:
         left = "; ".join(stays + self.missing)
         if stays and not self.taken:
             return Rejected(reason=left)
-        if not (self.taken or left):
+        if nothing := not (self.taken or left):
             notes = f"nothing to cancel{_colon(notes)}"
-        return Accepted(reason=notes, targets=self.seen, alarm=f"not everything was cancelled: {left}" if left else "")
+        return Accepted(reason=notes, targets=self.seen, found_nothing=nothing, alarm=f"not everything was cancelled: {left}" if left else "")
 
 
 def _read(work: Work, path: str, assumed: Any) -> _Ask[Any]:

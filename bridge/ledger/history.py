@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from bridge.ledger.connection import away
 from bridge.ledger.keys import key
 from bridge.ledger.lanes import Lanes
 from bridge.numbers import load_own_json
-from bridge.views import alert_view, calls_view, legs_view, order_view
+from bridge.views import alert_view, calls_view, legs_view, order_view, replay_view, sent_view
+
+_AT_ONCE = 200
+"""Alerts that are read together: few trips, and little in memory."""
 
 
 class History(Lanes):
@@ -50,6 +53,52 @@ class History(Lanes):
             if values:
                 found.append(alert_view(each, values))
         return found
+
+    def stored_alert(self, alert: str) -> dict[str, Any] | None:
+        """One alert as `stored_alerts` gives it; None when there is none."""
+        for account in self.accounts():
+            if found := self._stored([(account, alert)], ""):
+                return found[0]
+        return None
+
+    def stored_alerts(self, *, since_ms: int = 0, until_ms: int | None = None, template: str = "",
+                      limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Alerts that were received in this time, newest first, to be replayed.
+
+        Each as `bridge alerts --json` has it, its orders with what was decided `at_receipt`, `state`, `reason`, `order`,
+        `broker`, `dry_run` and the `calls` on record.
+        """
+        until = "+inf" if until_ms is None else str(until_ms * 1000 + 999)
+        with away():
+            index = [(score, account, each) for account in self.accounts()
+                     for each, score in cast("list[tuple[str, float]]", self._redis.zrangebyscore(
+                         key(account, "alerts"), str(since_ms * 1000), until, withscores=True))]
+        index.sort(reverse=True)
+        left = len(index) if limit is None else limit
+        for start in range(0, len(index), _AT_ONCE):
+            for each in self._stored([(account, alert) for _, account, alert in index[start:start + _AT_ONCE]], template):
+                if left <= 0:
+                    return
+                left -= 1
+                yield each
+
+    def _stored(self, places: Sequence[tuple[str, str]], template: str) -> list[dict[str, Any]]:
+        """These alerts with their orders, in two trips to the server."""
+        with away():
+            pipe = self._redis.pipeline(transaction=False)
+            for account, alert in places:
+                pipe.hgetall(key(account, "alert", alert))
+            alerts = [replay_view(alert, values) for (_, alert), values in zip(places, pipe.execute(), strict=True)
+                      if values and template in ("", values.get("template"))]
+            pipe = self._redis.pipeline(transaction=False)
+            for order in (order for each in alerts for order in each["orders"]):
+                pipe.hgetall(key(order["account"], "order", order["id"]))
+                pipe.lrange(key(order["account"], "calls", order["id"]), 0, -1)
+            found = iter(pipe.execute())
+        for each in alerts:
+            each["orders"] = [view for order in each["orders"]
+                              if (view := sent_view(order, next(found), next(found))) is not None]
+        return alerts
 
     def _newest(self, index: str, limit: int | None) -> Iterator[tuple[str, str]]:
         with away():

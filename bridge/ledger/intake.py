@@ -4,7 +4,7 @@ lanes follow by scripts that can be repeated, and an alert left half-written is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from bridge.clock import monotonic
 from bridge.errors import DamagedRecord, LedgerAway
@@ -12,7 +12,7 @@ from bridge.ledger.connection import away
 from bridge.ledger.keys import alert_fields, answer, check_alert, flat, key, order_args, other_lanes, prefix
 from bridge.ledger.lanes import Lanes
 from bridge.numbers import load_own_json
-from bridge.record import Delivery, Enqueued, NewOrder
+from bridge.record import STOPPED, Delivery, Enqueued, NewOrder
 
 _SAME_DELIVERY_MS = 60_000
 """How long a delivery that is its own key is remembered, for the client library's own resending."""
@@ -44,23 +44,24 @@ class Intake(Lanes):
         fields = alert_fields(delivery, half=half)
         found = self._run("enqueue", prefix(home), [
             _same(delivery.template, delivery.key), delivery.id, delivery.nonce,
-            delivery.dedupe_ms or _SAME_DELIVERY_MS, int(delivery.takes_key), delivery.fingerprint, int(half),
+            delivery.dedupe_ms or _SAME_DELIVERY_MS, _takes_key(delivery), delivery.fingerprint, int(half),
             self._process, int(monotonic() * 1000), len(fields), *flat(fields), *order_args(delivery, at_home)])
         if found[0] == "duplicate":
             orders = self._completed(home, found[1])
             return Enqueued(alert=delivery.id, duplicate_of=found[1], conflict=bool(found[2]), orders=orders)
         stand = _states(found[2:])
         if half:
-            stand |= self._complete(home, delivery, int(found[1]), monotonic(), 0)
-        return Enqueued(alert=delivery.id, orders=tuple(answer(order.id, order.account, *stand[order.id])
-                                                        for order in delivery.orders))
+            stand = self._complete(home, delivery, int(found[1]), monotonic(), 0, stand=stand)
+        return Enqueued(alert=delivery.id, alarms=tuple(order.id for order in delivery.orders if stand[order.id].waits),
+                        orders=tuple(answer(order.id, order.account, *stand[order.id][:2]) for order in delivery.orders))
 
-    def find_duplicate(self, home: str, template: str, dedupe_key: str) -> Enqueued | None:
-        """The alert that holds this key, if there is one."""
+    def find_duplicate(self, home: str, template: str, dedupe_key: str, fingerprint: str = "") -> Enqueued | None:
+        """The alert that holds this key, if there is one; with `fingerprint`, only one with the same body."""
         with away():
-            first, process, steady, window, until = cast("list[str | None]", self._redis.hmget(
-                prefix(home) + _same(template, dedupe_key), ["alert", "process", "steady", "window", "until"]))
-        if not first:
+            first, process, steady, window, until, body = cast("list[str | None]", self._redis.hmget(
+                prefix(home) + _same(template, dedupe_key),
+                ["alert", "process", "steady", "window", "until", "fingerprint"]))
+        if not first or (fingerprint and body != fingerprint):
             return None
         over = (monotonic() * 1000 - int(steady or 0) > int(window or 0) if process == self._process
                 else self.lane_clock(home) > int(until or 0))
@@ -116,7 +117,7 @@ class Intake(Lanes):
         return 0
 
     def _join(self, account: str, delivery: Delivery, orders: Sequence[NewOrder], raw_ms: int,
-              waited_ms: int) -> dict[str, tuple[str, str]]:
+              waited_ms: int) -> dict[str, _Stand]:
         return _states(self._run("join", prefix(account), [raw_ms, waited_ms, *order_args(delivery, orders)]))
 
     def _alert(self, home: str, alert: str) -> dict[str, str]:
@@ -161,22 +162,24 @@ class Intake(Lanes):
         self._complete(home, rest, raw_ms, asked_at, waited_ms, gone)
 
     def _complete(self, home: str, delivery: Delivery, raw_ms: int, since: float, waited_ms: int,
-                  gone: dict[str, LedgerAway] | None = None) -> dict[str, tuple[str, str]]:
+                  gone: dict[str, LedgerAway] | None = None, *,
+                  stand: Mapping[str, _Stand] | None = None) -> dict[str, _Stand]:
         """Bring the orders of other accounts into their lanes, then note that the alert is whole.
 
         It had waited `waited_ms` at the moment `since` of the monotonic clock; its receipt was `raw_ms` by TIME. Each
         account is tried before the first error is raised. `gone` are accounts whose server is known to be away; it is
-        added to.
+        added to. `stand` is how its orders at home stand: with it, an alert of which no order was queued gives its key
+        back. Returns how all these orders stand.
         """
         gone = {} if gone is None else gone
-        stand: dict[str, tuple[str, str]] = {}
+        found: dict[str, _Stand] = dict(stand or {})
         trouble: Exception | None = None
         for account in sorted({order.account for order in delivery.orders} - {home}):
             waited = waited_ms + int((monotonic() - since) * 1000)
             try:
                 if account in gone:
                     raise gone[account]
-                stand |= self._join(account, delivery, [order for order in delivery.orders if order.account == account],
+                found |= self._join(account, delivery, [order for order in delivery.orders if order.account == account],
                                     raw_ms, waited)
             except Exception as error:  # noqa: BLE001 the other accounts are not to wait for it
                 trouble = trouble or error
@@ -184,8 +187,11 @@ class Intake(Lanes):
                     gone[account] = error
         if trouble is not None:
             raise trouble
-        self._run("whole", prefix(home), [delivery.id, ""])
-        return stand
+        refused = stand is not None and delivery.takes_key and all(each.state in STOPPED for each in found.values())
+        self._run("whole", prefix(home), [delivery.id, "", *([
+            "; ".join(dict.fromkeys(each.reason for each in found.values())), _same(delivery.template, delivery.key),
+        ] if refused else [])])
+        return found
 
     def _know(self, accounts: set[str]) -> None:
         if new := accounts - self._known:
@@ -205,6 +211,21 @@ def _not_on_record(first: str, damage: str) -> tuple[str, str]:
     return "unknown", damage or "there is no record of it: look at the broker"
 
 
-def _states(found: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Order id → (state, reason) of what a script answered."""
-    return {found[at]: (found[at + 1], found[at + 2]) for at in range(0, len(found), 3)}
+class _Stand(NamedTuple):
+    """How an order stands after a script has put it on record; `waits`: it was not queued, and waits for a person."""
+
+    state: str
+    reason: str
+    waits: bool
+
+
+def _states(found: Sequence[str]) -> dict[str, _Stand]:
+    """How each order stands, by its id, of what a script answered."""
+    return {found[at]: _Stand(found[at + 1], found[at + 2], bool(found[at + 3])) for at in range(0, len(found), 4)}
+
+
+def _takes_key(delivery: Delivery) -> int:
+    """Whether orders are to be queued: 0 none, 1 only in the home lane, 2 elsewhere too."""
+    if not delivery.takes_key:
+        return 0
+    return 2 if any(order.state == "queued" and order.account != delivery.home for order in delivery.orders) else 1

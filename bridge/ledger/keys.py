@@ -14,7 +14,7 @@ from bridge.errors import DamagedRecord
 from bridge.life import STATES
 from bridge.numbers import dump_json, load_own_json, shortest
 from bridge.order import Order, order_from_json
-from bridge.record import Delivery, NewOrder
+from bridge.record import Delivery, Limit, NewOrder
 
 _SEALED = ("id", "alert", "template", "index", "account", "broker", "order", "exit", "contract", "ref", "age", "max_age",
            "follows", "dry_run")
@@ -53,6 +53,7 @@ class Stored:
     now_ms: int
     age_ms: int
     max_age_ms: int
+    received_ms: int
     created_ms: int
     rank: int
     submitted_ms: int | None
@@ -115,6 +116,8 @@ def _order_fields(delivery: Delivery, new: NewOrder) -> dict[str, Any]:
         "order": dump_json(order.to_json()), "state": new.state, "reason": new.reason, "age": delivery.age_ms,
         "max_age": new.max_age_ms, "follows": new.follows, "dry_run": int(new.dry_run), "client_order_id": new.id,
     }
+    if new.limits:
+        fields["limits"] = dump_json([list(limit) for limit in new.limits])
     return {**fields, "sum": _sum(fields, _SEALED)}
 
 
@@ -126,6 +129,8 @@ def alert_fields(delivery: Delivery, *, half: bool) -> dict[str, Any]:
         if new.account != delivery.home:
             kept |= {"index": new.index, "broker": new.broker, "order": new.order.to_json(), "reason": new.reason,
                      "max_age_ms": new.max_age_ms, "dry_run": new.dry_run, "follows": new.follows}
+            if new.limits:
+                kept["limits"] = [list(limit) for limit in new.limits]
         orders.append(kept)
     fields = {"template": delivery.template, "state": delivery.state, "reason": delivery.reason, "body": delivery.body,
               "fields": dump_json(delivery.fields), "fingerprint": delivery.fingerprint, "age": delivery.age_ms,
@@ -142,10 +147,17 @@ def check_alert(alert: str, found: Mapping[str, str]) -> None:
 
 def other_lanes(home: str, alert: str, found: Mapping[str, str], orders: Sequence[Mapping[str, Any]]) -> Delivery:
     """The part of a stored alert that belongs to lanes other than its home."""
-    rest = tuple(NewOrder(**{**each, "order": order_from_json(each["order"])}) for each in orders if "order" in each)
+    rest = tuple(NewOrder(**{**each, "order": order_from_json(each["order"]),
+                             "limits": tuple(_limit(limit) for limit in each.get("limits", ()))})
+                 for each in orders if "order" in each)
     return Delivery(template=found.get("template", ""), home=home, id=alert, key="", dedupe_ms=0, nonce="",
                     fingerprint=found.get("fingerprint", ""), age_ms=int(found.get("age", 0)),
                     body=found.get("body", ""), state=found.get("state", ""), orders=rest)
+
+
+def _limit(kept: Sequence[Any]) -> Limit:
+    guard, whose, scope, most, day = kept
+    return Limit(guard, whose, scope, int(most), day)
 
 
 def answer(order: str, account: str, state: str, reason: str) -> dict[str, Any]:
@@ -164,7 +176,8 @@ def stored_of(values: Mapping[str, str], now: int) -> Stored:
         account=values["account"], broker=values["broker"], order=order_from_json(load_own_json(values["order"])),
         state=values["state"], reason=values["reason"], now_ms=now,
         age_ms=int(values["age"]) + now - int(values["received"]), max_age_ms=int(values["max_age"]),
-        created_ms=int(values["created"]), rank=int(values["rank"]), submitted_ms=_whole(values.get("submitted")),
+        received_ms=int(values["received"]), created_ms=int(values["created"]), rank=int(values["rank"]),
+        submitted_ms=_whole(values.get("submitted")),
         attempt=int(values.get("attempt", 0)), fence=int(values.get("fence", 0)),
         deadline_ms=int(values.get("deadline", 0)), records=int(values.get("records", 0)), follows=values["follows"],
         dry_run=values["dry_run"] == "1", counter=_whole(values.get("counter")),

@@ -110,6 +110,12 @@ class Lanes(Connection):
         return sorted((stored for stored in found if stored.state in ("accepted", "unknown")),
                       key=lambda stored: stored.rank, reverse=True)
 
+    def entered(self, account: str) -> dict[str, int]:
+        """Every contract that an entry was ever queued for, by its key, with the rank of the newest of them."""
+        with away():
+            found = cast("dict[str, str]", self._redis.hgetall(key(account, "newest")))
+        return {contract: int(rank) for contract, rank in found.items()}
+
     def shows_our_ids(self, account: str) -> bool:
         """Whether the broker has ever shown us one of our own ids on this account."""
         with away():

@@ -180,9 +180,54 @@ local function leave_lane(id, entry)
   redis.call('ZREM', P .. 'exits', id)
 end
 
+local MINUTE_MS, KEPT_DAYS_S = 60000, 3 * 86400
+
+-- How many entries were queued before, of those that a limit counts together.
+local function counted(limit, now)
+  if limit[5] ~= '' then return tonumber(redis.call('GET', P .. 'queued:' .. limit[3] .. ':' .. limit[5]) or 0) end
+  redis.call('ZREMRANGEBYSCORE', P .. 'queued:' .. limit[3], '-inf', now - MINUTE_MS)
+  return redis.call('ZCARD', P .. 'queued:' .. limit[3])
+end
+
+-- Why an entry is one too many for its limits (each is guard, whose, scope, most, day or ''), or ''; then it is counted.
+local function over_limit(id, limits, now)
+  local told = {}
+  for _, limit in ipairs(limits) do
+    local count = counted(limit, now)
+    if count >= limit[4] then
+      local span = limit[5] == '' and 'within a minute' or 'on ' .. limit[5]
+      told[#told + 1] = 'guard ' .. limit[1] .. ' of ' .. limit[2] .. ': ' .. string.format('%d', count)
+        .. (count == 1 and ' entry was' or ' entries were') .. ' queued ' .. span .. '; at most ' .. string.format('%d', limit[4])
+    end
+  end
+  if #told > 0 then return table.concat(told, '; ') end
+  for _, limit in ipairs(limits) do
+    local key = P .. 'queued:' .. limit[3]
+    if limit[5] == '' then
+      redis.call('ZADD', key, now, id)
+      redis.call('PEXPIRE', key, 2 * MINUTE_MS)
+    else
+      redis.call('INCR', key .. ':' .. limit[5])
+      redis.call('EXPIRE', key .. ':' .. limit[5], KEPT_DAYS_S)
+    end
+  end
+  return ''
+end
+
+-- What was not queued and is more than an entry that does not come about: an exit, or what was to protect an entry that is
+-- queued. A refused exit counts where an entry of its contract was ever queued here. Returns the entry, the exit or ''.
+local function leaves_open(id, order, state)
+  if order['exit'] ~= '' then
+    local known = state == 'expired' or redis.call('HEXISTS', P .. 'newest', order['contract']) == 1
+    return known and id or ''
+  end
+  return entry_before(id, STANDING_OR_COMING, {})
+end
+
 -- Store `count` orders from ARGV[first] on: each is its number of pairs and the pairs. One that stands already is left
--- alone. Queued ones enter the lane. `received`: when their alert was received, by this lane's clock.
--- Returns id, state, reason of each as it stands now.
+-- alone. Queued ones enter the lane, unless a limit refuses them. `received`: when their alert was received, by this
+-- lane's clock.
+-- Returns id, state, reason of each as it stands now, and '1' when it was not queued and waits for a person.
 local function put_orders(first, count, now, received)
   local answer = {}
   redis.call('HSET', P .. 'clock', 'last', now)
@@ -193,9 +238,16 @@ local function put_orders(first, count, now, received)
     if redis.call('EXISTS', order_key(id)) == 0 then
       if state == 'queued' and order['exit'] == '' and marked_on_arrival(order, received) then
         state, reason = 'cancelled', COVERED
+      elseif state == 'queued' and order['limits'] then
+        reason = over_limit(id, cjson.decode(order['limits']), now)
+        if reason ~= '' then state = 'refused' end
       end
       put(order_key(id), first + 1, fields)
       local place = rank(now)
+      local open = (state == 'expired' or state == 'refused') and leaves_open(id, order, state) or ''
+      if open ~= '' and open ~= id then
+        reason = reason .. '; but ' .. open .. ' before it is queued or stands: look whether it is protected'
+      end
       redis.call('HSET', order_key(id), 'state', state, 'reason', reason, 'received', received, 'created', now,
         'updated', now, 'rank', place)
       note(id, state, now, reason)
@@ -206,7 +258,7 @@ local function put_orders(first, count, now, received)
           if order['exit'] ~= '' then act(id, now)
           elseif order['contract'] ~= '' then redis.call('HSET', P .. 'newest', order['contract'], place) end
         end
-      elseif state == 'expired' and (order['exit'] ~= '' or entry_before(id, STANDING_OR_COMING, {}) ~= '') then
+      elseif open ~= '' then
         redis.call('ZADD', P .. 'waiting', now, id)
       else
         redis.call('ZADD', P .. 'ends', now, id)
@@ -216,6 +268,8 @@ local function put_orders(first, count, now, received)
     answer[#answer + 1] = id
     answer[#answer + 1] = stands['state']
     answer[#answer + 1] = stands['reason']
+    local stopped = stands['state'] == 'expired' or stands['state'] == 'refused'
+    answer[#answer + 1] = stopped and redis.call('ZSCORE', P .. 'waiting', id) and '1' or ''
     first = first + 1 + 2 * fields
   end
   return answer

@@ -431,7 +431,7 @@ def test_bad_replies_to_the_second_half_of_an_oco_leave_it_in_doubt_or_undo_the_
 
 
 def test_a_cancel_of_nothing_says_so_and_asks_nothing() -> None:
-    assert drive(BROKER.submit(work(CANCEL))) == ([], Accepted(reason="nothing to cancel"))
+    assert drive(BROKER.submit(work(CANCEL))) == ([], Accepted(reason="nothing to cancel", found_nothing=True))
 
 
 def test_a_look_up_before_a_cancel_that_fails_does_not_hold_the_cancel_back() -> None:

@@ -258,7 +258,9 @@ def test_no_recorded_call_holds_a_secret() -> None:
 
 
 @pytest.mark.parametrize(("one", "options", "field", "says"), [
-    (order(options={"exchange": "NSE", "product": "MIS"}), {}, "options.instrument_token", "14366"),
+    (order(symbol="NSE_DLY:IDEA", options={"product": "MIS"}), {}, "symbol", "delayed feed"),
+    (order(symbol="NASDAQ:AAPL", options={"product": "MIS"}), {}, "symbol", "NASDAQ is no exchange of this broker"),
+    (order(symbol="NSE:IDEA", options={"exchange": "BSE", "product": "MIS"}), {}, "symbol", "trades at NSE"),
     (order(options={"instrument_token": "1", "product": "MIS"}), {}, "options.exchange", "NSE, BSE"),
     (order(symbol="NSE:IDEA", options={"instrument_token": "1", "product": "MIS"}), {}, "options.exchange", "missing"),
     (order(symbol="NSE:14366", options={"exchange": "NFO", "product": "MIS"}), {}, "options.exchange", "disagrees"),
@@ -292,7 +294,7 @@ def test_no_recorded_call_holds_a_secret() -> None:
     (order(kind="oso", brackets=(Leg(role="bracket1", side="sell", type="stop", stop_price=Decimal(12)),
                                  Leg(role="bracket2", side="sell", type="stop", stop_price=Decimal(11)))), {},
      "brackets", "one stop and one target"),
-    (Order(kind="close", symbol="IDEA"), {}, "options.instrument_token", "14366"),
+    (Order(kind="close", symbol="NSE:"), {}, "symbol", "names nothing"),
 ])
 def test_what_it_cannot_do_is_refused_with_what_would_do(one: Order, options: dict[str, Any], field: str,
                                                          says: str) -> None:
@@ -331,10 +333,29 @@ def test_values_that_only_the_alert_tells_are_not_refused_at_load() -> None:
     assert not list(BROKER.refusals(ladder, account()))
 
 
-def test_a_symbol_from_the_alert_needs_the_token_as_an_option() -> None:
-    sketch = {"kind": "plain", "symbol": UNKNOWN, "options": {"exchange": "NSE", "product": "MIS"}}
+@pytest.mark.parametrize("symbol", [UNKNOWN, "NSE:IDEA", "NIFTY1!"])
+def test_a_symbol_that_is_looked_up_needs_no_number_at_load(symbol: Any) -> None:
+    for exchange in ({}, {"exchange": "NSE"}, {"exchange": UNKNOWN}):
+        sketch = {"kind": "plain", "symbol": symbol, "options": {**exchange, "product": "MIS"}}
 
-    assert [field for field, _ in BROKER.refusals(sketch, account())] == ["options.instrument_token"]
+        assert not list(BROKER.refusals(sketch, account()))
+
+
+@pytest.mark.parametrize("one", [
+    order(symbol="NSE:IDEA", options={"exchange": "NSE", "product": "MIS"}), Order(kind="close", symbol="NSE:IDEA"),
+    order(options={"exchange": "NSE", "instrument_token": "<from: instrument master>", "product": "MIS"})])
+def test_no_order_goes_out_without_its_number(one: Order) -> None:
+    calls, outcome = rehearse(BROKER.submit(work(one)))
+
+    assert not calls
+    assert isinstance(outcome, Rejected) and "options.instrument_token: is not known" in outcome.reason
+
+
+def test_render_may_leave_the_number_open() -> None:
+    call = sent(order(symbol="NSE:IDEA", options={"exchange": "NSE", "product": "MIS",
+                                                  "instrument_token": Placeholder.of("instrument master")}))
+
+    assert call.body["instrument_token"] == "<from: instrument master>"
 
 
 @pytest.mark.parametrize(("sketch", "field", "says"), [

@@ -196,7 +196,7 @@ def test_a_cancel_without_anything_to_cancel_is_done() -> None:
     calls, outcome = rehearse(BROKER.submit(work(CANCEL)))
 
     assert calls == []
-    assert outcome == Accepted(reason="nothing to cancel")
+    assert outcome == Accepted(reason="nothing to cancel", found_nothing=True)
 
 
 def test_a_cancel_in_rehearsal_goes_by_placeholder_ids() -> None:

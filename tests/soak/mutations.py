@@ -35,7 +35,7 @@ class Mutation:
 
 MUTATIONS = (
     Mutation("dedupe in the script", "bridge/lua/enqueue.lua",
-             "  if ARGV[5] == '1' then\n", "  if false then\n", "twins", "doubled"),
+             "  if told == '' then\n", "  if false then\n", "twins", "doubled"),
     Mutation("fencing", "bridge/lua/_lane.lua",
              "  return kept[1] == owner and kept[2] == fence\n", "  return true\n", "two owners", "doubled"),
     Mutation("send deadline", "bridge/attempt.py",
