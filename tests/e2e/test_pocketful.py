@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.running import Running
 from tests.rig import wait_for
+from tests.wait import not_at_midnight_in_india
 
 CLIENTS = {"pf": "YG1234", "pa": "YG5678"}
 TYPES = {
@@ -139,6 +140,7 @@ def test_a_lost_reply_is_found_in_the_order_books_and_never_sent_again(bridge: R
 
 
 def test_an_order_that_never_arrived_is_proven_absent_and_sent_once_more(bridge: Running, style: str) -> None:
+    not_at_midnight_in_india()
     bridge.fault("pocketful", "place", "drop_before")
 
     found = bridge.accepted(f"{style}_limit", side="buy", quantity=1, price=11)
